@@ -1,0 +1,172 @@
+"""The command line: the composition root. Each command imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    pass
+
+try:
+    import click
+except ImportError:  # the light worker SDK is installed without the server's libraries
+    sys.exit("the penstock command needs the server's libraries: pip install 'penstock[server]'")
+
+from .schemas.errors import PenstockError
+
+CONTEXT = {
+    "help_option_names": ["-h", "--help"],
+    "auto_envvar_prefix": "PENSTOCK",
+    "max_content_width": 100,
+}
+STORE_HELP = "chdb:///folder or clickhouse://user:password@host:8123/penstock"
+
+
+class _Group(click.Group):
+    """Says what went wrong in a sentence, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except PenstockError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Group, context_settings=CONTEXT)
+@click.version_option(package_name="penstock")
+def main() -> None:
+    """Event-streaming observability and release gates for LLM and ML workers."""
+
+
+@main.command()
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    default=Path("penstock-data"),
+    show_default=True,
+    help="Folder of the store and keys.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", default=8080, show_default=True, help="Port to listen on; 0 picks a free one."
+)
+@click.option(
+    "--config", type=click.Path(path_type=Path), help="penstock.yaml: gates, limits, retention."
+)
+@click.option(
+    "--keys/--no-keys",
+    "keys",
+    default=None,
+    help="Ask for API keys. Default: only beyond loopback.",
+)
+def up(data: Path, host: str, port: int, config: Path | None, keys: bool | None) -> None:
+    """Run API, pipeline and store in this process.
+
+    \b
+    Example:
+      penstock up --data ./penstock-data --port 8080
+      penstock up --config penstock.yaml --host 0.0.0.0
+    """
+    from .serve import serve
+
+    serve(data, host, port, config, keys)
+
+
+@main.command()
+@click.option("--store", "url", required=True, help=STORE_HELP)
+@click.option("--config", type=click.Path(path_type=Path), help="penstock.yaml, for the retention.")
+def migrate(url: str, config: Path | None) -> None:
+    """Bring a store to this version's schema; repeating it changes nothing.
+
+    \b
+    Example:
+      penstock migrate --store chdb:///var/lib/penstock/store
+    """
+    from .schemas.config import load
+    from .streams.migrate import migrate as run
+    from .streams.store import Store
+
+    store = Store(url)
+    applied = run(store, load(config).retention)
+    for migration in applied:
+        click.echo(f"applied {migration.version:04d} {migration.name}")
+    click.echo("the schema is current" if not applied else f"{len(applied)} applied")
+    store.close()
+
+
+@main.command()
+@click.argument("config", type=click.Path(path_type=Path))
+def check(config: Path) -> None:
+    """Validate a penstock.yaml; exit code 1 with every mistake and its line.
+
+    \b
+    Example:
+      penstock check penstock.yaml
+    """
+    from .schemas.config import load
+
+    found = load(config)
+    click.echo(f"{config} is valid: {len(found.gates)} gates")
+
+
+@main.group()
+def keys() -> None:
+    """Make, list and revoke API keys."""
+
+
+_KEYS_DATA = click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    default=Path("penstock-data"),
+    show_default=True,
+    help="Folder given to `penstock up`.",
+)
+
+
+@keys.command("create")
+@_KEYS_DATA
+@click.option("--name", required=True, help="Who uses it.")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    required=True,
+    type=click.Choice(["ingest", "read", "gate", "admin"]),
+    help="May be repeated.",
+)
+@click.option("--rate", "rate_per_s", default=100.0, show_default=True, help="Requests per second.")
+def keys_create(data: Path, name: str, scopes: tuple[str, ...], rate_per_s: float) -> None:
+    """Make a key; it is shown once and stored hashed.
+
+    \b
+    Example:
+      penstock keys create --name workers --scope ingest
+    """
+    from .api.auth import create_key
+
+    data.mkdir(parents=True, exist_ok=True)
+    click.echo(create_key(data / "keys.json", name, scopes, rate_per_s))
+
+
+@keys.command("list")
+@_KEYS_DATA
+def keys_list(data: Path) -> None:
+    """List keys, without their secrets."""
+    from .api.auth import list_keys
+
+    for key in list_keys(data / "keys.json"):
+        state = "revoked" if key.revoked else "active"
+        click.echo(f"{key.id}  {key.name}  {','.join(key.scopes)}  {key.rate_per_s:g}/s  {state}")
+
+
+@keys.command("revoke")
+@_KEYS_DATA
+@click.argument("key_id")
+def keys_revoke(data: Path, key_id: str) -> None:
+    """Revoke a key; a running server sees it at once."""
+    from .api.auth import revoke_key
+
+    revoke_key(data / "keys.json", key_id)
+    click.echo(f"revoked {key_id}")

@@ -1,0 +1,1 @@
+"""What everyone agrees on: events, frames, tables, configuration, errors."""

@@ -1,0 +1,57 @@
+"""`penstock up`: store, pipeline and API in one process."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import socket
+from pathlib import Path
+
+import uvicorn
+
+from .api.app import build_app
+from .api.auth import Access
+from .schemas.config import load
+from .streams.embedded import EmbeddedRunner
+from .streams.migrate import migrate
+from .streams.store import Store
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def serve(data: Path, host: str, port: int, config: Path | None, keys: bool | None) -> None:
+    """Run until interrupted.
+
+    Raises:
+        InvalidConfiguration: the configuration file has mistakes.
+        StoreError: the store cannot be opened.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    configuration = load(config)
+    store = Store(f"chdb://{(data / 'store').absolute()}")
+    migrate(store, configuration.retention)
+    runner = EmbeddedRunner(store, configuration)
+    runner.start()
+    required = keys if keys is not None else not is_loopback(host)
+    access = Access(required=required, path=data / "keys.json")
+    app = build_app(runner, store, configuration, access)
+    listener = socket.create_server((host, port), backlog=1024)
+    bound = listener.getsockname()[1]
+    log = logging.getLogger("penstock")
+    log.info("listening on http://%s:%d (data in %s)", host, bound, data)
+    if required:
+        log.info("API keys are asked for: penstock keys create --data %s --name me --scope read", data)
+    settings = uvicorn.Config(
+        app, log_level="warning", access_log=False, timeout_graceful_shutdown=5, lifespan="on"
+    )
+    try:
+        uvicorn.Server(settings).run(sockets=[listener])
+    finally:
+        runner.stop()
+        store.close()

@@ -1,0 +1,1 @@
+"""Pure computation: no clock, no environment, no I/O; time and configuration are arguments."""

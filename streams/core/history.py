@@ -1,0 +1,70 @@
+"""Closed tiles: a bounded memory in front of the store, and sums over any stretch of event time."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+
+from .tiles import EMPTY, TIERS_S, Span, Tile, cover, merge
+
+Load = Callable[[Sequence[Span]], Mapping[Span, Tile]]
+"""Fetches stored tiles; a span that is not stored is left out."""
+
+
+class History:
+    """Every closed tile, as far as it is kept.
+
+    Args:
+        load: fetches what memory does not hold.
+        capacity: integers kept in memory (16 bytes each); the least recently used go first.
+    """
+
+    def __init__(self, load: Load, capacity: int = 8_000_000) -> None:
+        self._load = load
+        self._capacity = capacity
+        self._held: OrderedDict[Span, Tile] = OrderedDict()
+        self._size = 0
+        self.oldest_s: int | None = None
+
+    def put(self, span: Span, tile: Tile) -> None:
+        """Hold a closed tile, replacing what was held for its span."""
+        self._size += len(tile) + 8 - (len(self._held.pop(span)) + 8 if span in self._held else 0)
+        self._held[span] = tile
+        if len(tile) and (self.oldest_s is None or span.start_s < self.oldest_s):
+            self.oldest_s = span.start_s
+
+    def trim(self) -> None:
+        """Let go of what is over capacity; call when everything that was put is stored."""
+        while self._size > self._capacity and len(self._held) > 1:
+            _, tile = self._held.popitem(last=False)
+            self._size -= len(tile) + 8
+
+    def get(self, spans: Sequence[Span]) -> list[Tile]:
+        """The tiles of closed spans, empty where nothing happened."""
+        oldest = self.oldest_s
+        absent = [
+            span
+            for span in spans
+            if span not in self._held and oldest is not None and span.end_s > oldest
+        ]
+        if absent:
+            loaded = self._load(absent)
+            for span in absent:
+                self.put(span, loaded.get(span, EMPTY))
+        found = []
+        for span in spans:
+            if span in self._held:
+                self._held.move_to_end(span)
+            found.append(self._held.get(span, EMPTY))
+        return found
+
+    def total(self, start_s: int, end_s: int) -> Tile:
+        """The sum over [start_s, end_s), which must be closed and aligned to panes."""
+        if self.oldest_s is not None:
+            start_s = max(start_s, self.oldest_s)
+        return merge(self.get(cover(start_s, end_s))) if start_s < end_s else EMPTY
+
+    def rolled_up(self, span: Span) -> Tile:
+        """A longer tile as the sum of the tiles one tier below."""
+        child = TIERS_S[TIERS_S.index(span.length_s) - 1]
+        return merge(self.get([Span(child, at) for at in range(span.start_s, span.end_s, child)]))

@@ -1,0 +1,313 @@
+"""From decoded frames to rows: de-duplicate, validate, clamp, and say what was done with each row.
+
+One `Flush` takes the frames that will be made durable together. Nothing in it touches a store: it
+yields the tables to insert and, once they are durable, what the rows add to the tiles.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import pyarrow as pa
+
+from ...schemas.events import EventName
+from ...schemas.ports import Receipt, Rejection
+from .boots import LedgerEntry, Range
+from .columns import dictionary, integers
+from .decode import Batch
+from .json_events import Rejected
+from .metrics import CostScore, Threshold
+from .pipeline import Pipeline
+from .slices import DIMENSIONS, GROUPINGS, STEP_GROUPINGS, combinations
+from .tally import Measured, measure_requests, measure_steps, place
+from .tiles import SECOND_US, Span, Tile
+from .validate import validate
+
+Ints = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+DAY_US = 86_400 * SECOND_US
+TABLES: dict[EventName, str] = {
+    "request": "requests",
+    "step": "steps",
+    "feedback": "feedback",
+    "release": "releases",
+    "span": "spans",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """Where and when a batch arrived.
+
+    Attributes:
+        identified: the events carry an identity of their sender's.
+        indices: position of each row in the request it came in, shape (n,); None when contiguous
+            from `first_index`.
+        rejected: rows that could not even be decoded.
+    """
+
+    incarnation: int
+    partition: int
+    offset: int
+    append_us: int
+    source: str = "http"
+    identified: bool = True
+    body_hash: int = 0
+    first_index: int = 0
+    indices: Ints | None = None
+    rejected: Sequence[Rejected] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The good rows of one frame."""
+
+    table: pa.Table
+    arrival: Arrival
+    row_index: Ints
+    ahead_us: Ints
+    late: Mask
+
+
+@dataclass(slots=True)
+class Flush:
+    """Frames that become durable together.
+
+    Args:
+        pipeline: whose tracker de-duplicates; it is changed at once, so that a flush that fails
+            must be followed by a rebuild from the store.
+        retention_us: rows older than this are rejected.
+    """
+
+    pipeline: Pipeline
+    retention_us: int
+    entries: list[LedgerEntry] = field(default_factory=list)
+    coverage: Counter[tuple[int, int]] = field(default_factory=Counter)
+    _parts: dict[EventName, list[_Part]] = field(default_factory=lambda: defaultdict(list))
+    _quarantine: list[dict[str, Any]] = field(default_factory=list)
+
+    def admit(self, batch: Batch, arrival: Arrival) -> Receipt:
+        """Take one frame in; every row is accepted, a duplicate, or rejected with its reason."""
+        header, table = batch.header, batch.table
+        rows = table.num_rows
+        rejected = list(arrival.rejected)
+        if header.kind == "control" or rows == 0:
+            self._enter(batch, arrival, [], Counter(rejected=len(rejected)))
+            return Receipt(0)
+        seqs = integers(table, "seq")[0]
+        new, ranges = self._unseen(header.boot_id, seqs)
+        found = validate(header.kind, table, bad=batch.bad)
+        faults: dict[int, tuple[str, str]] = {row: (why, detail) for row, why, detail in found}
+        raw = {row.index: row.body for row in batch.bad}
+        ts = integers(table, "ts")[0]
+        for row in np.flatnonzero(ts < arrival.append_us - self.retention_us).tolist():
+            faults.setdefault(row, ("too_late", "ts is older than raw rows are kept"))
+        index = arrival.indices
+        if index is None:
+            index = np.arange(arrival.first_index, arrival.first_index + rows)
+        rejections = []
+        for row, (reason, detail) in faults.items():
+            if new[row]:
+                rejections.append(Rejection(int(index[row]), reason, detail))
+                body = raw.get(row) or orjson.dumps(table.slice(row, 1).to_pylist()[0], default=str)
+                self._reject(batch, arrival, int(index[row]), int(seqs[row]), reason, detail, body)
+                new[row] = False
+        part = self._part(table, arrival, ts, index, new)
+        self._parts[header.kind].append(part)
+        counts = Counter(
+            stored=int(new.sum()),
+            rejected=len(rejections),
+            duplicate=rows - int(new.sum()) - len(rejections),
+            late=int(part.late.sum()),
+        )
+        self._enter(batch, arrival, ranges, counts)
+        return Receipt(counts["stored"], counts["duplicate"], counts["rejected"], rejections)
+
+    def refuse(self, rejected: Rejected, arrival: Arrival) -> Rejection:
+        """Put a row that could not be decoded into quarantine."""
+        self._quarantine.append(
+            _quarantined(
+                arrival, rejected.index, rejected.kind, rejected.worker_id, rejected.boot_id,
+                rejected.seq or 0, rejected.reason, rejected.detail, rejected.body,
+            )
+        )  # fmt: skip
+        return Rejection(rejected.index, rejected.reason, rejected.detail)
+
+    def _unseen(self, boot_id: str, seqs: Ints) -> tuple[Mask, list[Range]]:
+        """Which rows are new, shape (n,), and the ranges of numbers that they fill."""
+        tracker = self.pipeline.tracker
+        low, high = int(seqs[0]), int(seqs[-1]) + 1
+        if high - low == len(seqs) and bool((np.diff(seqs) == 1).all()):
+            ranges = tracker.unseen(boot_id, low, high)
+            new = np.zeros(len(seqs), bool)
+            for part_low, part_high in ranges:
+                new[part_low - low : part_high - low] = True
+            return new, ranges
+        numbers, first = np.unique(seqs, return_index=True)
+        breaks = np.flatnonzero(np.diff(numbers) != 1) + 1
+        ranges = []
+        for run in np.split(numbers, breaks):
+            ranges += tracker.unseen(boot_id, int(run[0]), int(run[-1]) + 1)
+        fresh = np.zeros(len(numbers), bool)
+        for part_low, part_high in ranges:
+            fresh[np.searchsorted(numbers, part_low) : np.searchsorted(numbers, part_high)] = True
+        new = np.zeros(len(seqs), bool)
+        new[first[fresh]] = True
+        return new, ranges
+
+    def _part(self, table: pa.Table, arrival: Arrival, ts: Ints, index: Ints, keep: Mask) -> _Part:
+        # An event from the future counts now: a wrong clock must not reach ahead of its neighbours.
+        ahead = np.maximum(ts - arrival.append_us, 0)
+        if ahead.any():
+            ts = ts - ahead
+            table = table.set_column(table.column_names.index("ts"), "ts", pa.array(ts))
+        if not keep.all():
+            table = table.filter(pa.array(keep))
+            ts, index, ahead = ts[keep], index[keep], ahead[keep]
+        return _Part(table, arrival, index, ahead, self.pipeline.is_late(ts))
+
+    def _enter(
+        self, batch: Batch, arrival: Arrival, ranges: Sequence[Range], counts: Counter[str]
+    ) -> None:
+        header = batch.header
+        entry = LedgerEntry(
+            incarnation=arrival.incarnation,
+            partition=arrival.partition,
+            offset=arrival.offset,
+            kind=header.kind,
+            worker_id=header.worker_id,
+            boot_id=header.boot_id,
+            ranges=ranges,
+            gaps=header.gaps,
+            next_seq=header.next_seq,
+            clock_us=min(header.clock_us, arrival.append_us),
+            closing=header.closing,
+            identified=arrival.identified,
+            stored=counts["stored"],
+            duplicate=counts["duplicate"],
+            rejected=counts["rejected"],
+            late=counts["late"],
+            append_us=arrival.append_us,
+            body_hash=arrival.body_hash,
+        )
+        self.entries.append(entry)
+        self.coverage.update(self.pipeline.tracker.apply(entry))
+
+    def _reject(
+        self,
+        batch: Batch,
+        arrival: Arrival,
+        index: int,
+        seq: int,
+        reason: str,
+        detail: str,
+        body: bytes,
+    ) -> None:
+        header = batch.header
+        self._quarantine.append(
+            _quarantined(
+                arrival, index, header.kind, header.worker_id, header.boot_id, seq, reason, detail, body
+            )
+        )  # fmt: skip
+
+    def tables(self) -> dict[EventName, pa.Table]:
+        """Good rows of each kind with their arrival columns, ready for `TABLES[kind]_rows`."""
+        return {
+            kind: self._table(kind, parts)
+            for kind, parts in self._parts.items()
+            if any(part.table.num_rows for part in parts)
+        }
+
+    def _table(self, kind: EventName, parts: Sequence[_Part]) -> pa.Table:
+        parts = [part for part in parts if part.table.num_rows]
+        table = pa.concat_tables([part.table for part in parts], promote_options="default")
+        table = table.unify_dictionaries().combine_chunks()
+        sizes = [part.table.num_rows for part in parts]
+
+        def repeated(values: Sequence[int], dtype: Any) -> Any:
+            return pa.array(np.repeat(np.array(values, dtype), sizes))
+
+        arrivals = [part.arrival for part in parts]
+        added: dict[str, Any] = {
+            "append_ts": repeated([a.append_us for a in arrivals], np.int64),
+            "incarnation": repeated([a.incarnation for a in arrivals], np.uint32),
+            "partition": repeated([a.partition for a in arrivals], np.uint32),
+            "offset": repeated([a.offset for a in arrivals], np.uint64),
+            "row_index": pa.array(np.concatenate([part.row_index for part in parts]), pa.uint32()),
+            "clock_ahead_us": pa.array(np.concatenate([part.ahead_us for part in parts])),
+            "late": pa.array(np.concatenate([part.late for part in parts])),
+        }
+        if kind in ("request", "step"):
+            groupings = groupings_of(kind)
+            found = combinations(dimensions_of(table), table.num_rows)
+            added["overflow"] = pa.array(self.pipeline.combos.decide(found, groupings), pa.uint16())
+        for name, column in added.items():
+            table = table.append_column(name, column)
+        return table
+
+    def quarantine(self) -> list[dict[str, Any]]:
+        """Rejected rows for the table `quarantine_rows`."""
+        return self._quarantine
+
+
+def groupings_of(kind: EventName) -> Sequence[str]:
+    """The grouping sets in which rows of a kind count."""
+    return STEP_GROUPINGS if kind == "step" else tuple(GROUPINGS)
+
+
+def dimensions_of(table: pa.Table) -> dict[str, tuple[Ints, Sequence[str]]]:
+    """Dimension columns of a table as codes and values."""
+    return {name: dictionary(table, name) for name in DIMENSIONS}
+
+
+def counted(
+    pipeline: Pipeline,
+    kind: EventName,
+    table: pa.Table,
+    configured: Sequence[Threshold | CostScore],
+    measured: Measured | None = None,
+) -> Mapping[Span, Tile]:
+    """What stored rows add to the tiles; the same for new rows and for rows read back.
+
+    Args:
+        pipeline: whose combinations are numbered.
+        kind: request or step; feedback rows come with their request's `ts`, dimensions and
+            `overflow`, as kind request, and what they add as `measured`.
+        table: with the column `overflow`.
+        configured: counters that the configuration asks for.
+        measured: what the rows add, where that is known already.
+    """
+    if measured is None:
+        measured = measure_steps(table) if kind == "step" else measure_requests(table, configured)
+    found = combinations(dimensions_of(table), table.num_rows)
+    overflow = integers(table, "overflow")[0].astype(np.uint16)
+    combos = pipeline.combos.number(found, groupings_of(kind), overflow)
+    return place(measured, combos, integers(table, "ts")[0])
+
+
+def _quarantined(
+    arrival: Arrival, index: int, kind: str, worker_id: str, boot_id: str,
+    seq: int, reason: str, detail: str, body: bytes,
+) -> dict[str, Any]:  # fmt: skip
+    return {
+        "append_ts": arrival.append_us,
+        "incarnation": arrival.incarnation,
+        "partition": arrival.partition,
+        "offset": arrival.offset,
+        "row_index": index,
+        "kind": kind,
+        "worker_id": worker_id,
+        "boot_id": boot_id,
+        "seq": seq,
+        "reason": reason,
+        "detail": detail,
+        "body": body,
+        "source": arrival.source,
+    }

@@ -1,0 +1,331 @@
+"""The embedded runner: one thread takes frames in, makes them durable, and moves the windows.
+
+Many POSTs become durable together (group commit): raw rows first, then the ledger, then the answers.
+Then the rows are counted, and twice a second what closed is published. When the store fails, the
+POSTs under way are answered 503 (their outcome is unknown, the sender repeats them) and memory is
+rebuilt from the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import queue
+import threading
+import time
+import uuid
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+
+from ..schemas.config import Configuration
+from ..schemas.errors import Backpressure, IdempotencyConflict, PenstockError, StoreError
+from ..schemas.frames import split_frames
+from ..schemas.ports import PipelineStatus, Receipt, Rejection
+from .core.decode import Batch, decode_frame
+from .core.gating import counters_for
+from .core.ingest import TABLES, Arrival, Flush
+from .core.json_events import Rejected, read_json
+from .core.tiles import SECOND_US
+from .processor import Processor
+from .publish import event_rows, ledger_rows, quarantine_rows
+from .recovery import recover
+from .store import Store
+
+log = logging.getLogger("penstock")
+
+TICK_S = 0.5
+GATHER_S = 0.03  # an insert costs about 10 ms whatever it holds
+MAX_FLUSH_EVENTS = 50_000
+RETRY_S = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)
+Clock = Callable[[], int]
+
+
+def wall_clock_us() -> int:
+    """Integer microseconds since 1970 UTC."""
+    return time.time_ns() // 1000
+
+
+@dataclass(slots=True)
+class _Post:
+    """One POST on its way: decoded, waiting to be durable."""
+
+    batches: list[tuple[Batch, Arrival]]
+    rejected: list[Rejected]
+    events: int
+    boot_id: str
+    body_hash: int
+    loop: asyncio.AbstractEventLoop
+    answer: asyncio.Future[Receipt]
+    arrived: float = field(default_factory=time.perf_counter)
+
+    def resolve(self, result: Receipt | PenstockError) -> None:
+        """Answer from the ingest thread."""
+
+        def finish() -> None:
+            if self.answer.done():
+                return
+            if isinstance(result, PenstockError):
+                self.answer.set_exception(result)
+            else:
+                self.answer.set_result(result)
+
+        self.loop.call_soon_threadsafe(finish)
+
+
+class EmbeddedRunner:
+    """Ingestion, windows and gates in this process.
+
+    Args:
+        store: migrated.
+        configuration: limits, time and gates.
+        clock: integer microseconds UTC; stamps what arrives and times out silent workers.
+    """
+
+    def __init__(
+        self, store: Store, configuration: Configuration, clock: Clock = wall_clock_us
+    ) -> None:
+        self._store = store
+        self._configuration = configuration
+        self._clock = clock
+        self._posts: queue.Queue[_Post | None] = queue.Queue()
+        self._pending = 0
+        self._lock = threading.Lock()
+        self._totals: Counter[str] = Counter()
+        self._latencies: deque[tuple[float, float]] = deque(maxlen=10_000)
+        self._failure = ""
+        self._processor: Processor | None = None
+        self._thread = threading.Thread(target=self._run, name="penstock-ingest", daemon=True)
+        self._stopping = threading.Event()
+
+    def start(self) -> None:
+        """Rebuild memory from the store and begin.
+
+        Raises:
+            StoreError: the store is away.
+        """
+        self._recover()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish what was taken in, publish, and end."""
+        self._stopping.set()
+        self._posts.put(None)
+        self._thread.join(timeout=60)
+
+    async def post(
+        self, body: bytes, form: Literal["frames", "json"], idempotency_key: str | None
+    ) -> Receipt:
+        """See `IngestPort.post`."""
+        if self._failure:
+            raise StoreError(self._failure, retryable=True)
+        limit = self._configuration.limits.max_pending_events
+        if self._pending >= limit:
+            raise Backpressure(f"{self._pending} events are waiting to be stored", 1.0)
+        loop = asyncio.get_running_loop()
+        post = self._decode(body, form, idempotency_key, loop)
+        if not post.batches and not post.rejected:
+            return Receipt(0)
+        with self._lock:
+            self._pending += post.events
+        self._posts.put(post)
+        return await post.answer
+
+    def status(self) -> PipelineStatus:
+        """See `IngestPort.status`."""
+        since = time.perf_counter() - 60
+        recent = [seconds for at, seconds in list(self._latencies) if at >= since]
+        quantiles = {p: float(np.quantile(recent, p)) for p in (0.5, 0.9, 0.99)} if recent else {}
+        tracker = None if self._processor is None else self._processor.pipeline.tracker
+        watermark, newest = (tracker.watermark_us, tracker.newest_us) if tracker else (0, 0)
+        return PipelineStatus(
+            watermark_us=watermark,
+            newest_event_us=newest,
+            lag_s=max(newest - watermark, 0) / SECOND_US,
+            pending_events=self._pending,
+            active_boots=len(tracker.active(self._clock())) if tracker else 0,
+            totals=dict(self._totals),
+            ingest_s=quantiles,
+            failure=self._failure,
+        )
+
+    def _decode(
+        self, body: bytes, form: str, key: str | None, loop: asyncio.AbstractEventLoop
+    ) -> _Post:
+        """Decode on the caller's thread, so that bytes that are no events fail alone."""
+        body_hash = (
+            int.from_bytes(hashlib.blake2b(body, digest_size=7).digest(), "big") if key else 0
+        )
+        boot_id = f"key-{hashlib.sha256(key.encode()).hexdigest()[:32]}" if key else ""
+        batches: list[tuple[Batch, Arrival]] = []
+        rejected: list[Rejected] = []
+        arrival = Arrival(incarnation=1, partition=0, offset=0, append_us=0)
+        if form == "frames":
+            first = 0
+            for frame in split_frames(body):
+                batch = decode_frame(frame)
+                batches.append((batch, replace(arrival, first_index=first)))
+                first += batch.header.count
+        else:
+            anonymous = boot_id or f"post-{uuid.uuid4().hex}"
+            found = read_json(body, default_boot_id=anonymous, default_worker_id="http")
+            rejected = list(found.rejected)
+            for batch, indices in zip(found.batches, found.indices, strict=True):
+                own = batch.header.boot_id != anonymous
+                # A POST without identity is a boot of its own, which ends with it.
+                header = replace(batch.header, closing=batch.header.closing or not own)
+                placed = replace(
+                    arrival,
+                    indices=np.asarray(indices, np.int64),
+                    identified=own or key is not None,
+                    body_hash=0 if own else body_hash,
+                )
+                batches.append((replace(batch, header=header), placed))
+        events = sum(batch.header.count for batch, _ in batches) + len(rejected)
+        return _Post(batches, rejected, events, boot_id, body_hash, loop, loop.create_future())
+
+    def _recover(self) -> None:
+        counters = counters_for(self._configuration.gates)
+        recovered = recover(self._store, self._configuration, counters, self._clock())
+        self._processor = Processor(
+            self._store, self._configuration, counters, recovered, self._totals
+        )
+        self._failure = ""
+
+    def _run(self) -> None:
+        next_tick = time.monotonic() + TICK_S
+        while True:
+            posts, ended = self._take(max(next_tick - time.monotonic(), 0.0))
+            try:
+                if self._processor is None:
+                    self._recover()
+                assert self._processor is not None
+                if posts:
+                    self._flush(posts)
+                if ended or time.monotonic() >= next_tick:
+                    self._processor.publish(self._clock())
+                    next_tick = time.monotonic() + TICK_S
+            except PenstockError as error:
+                self._fail(posts, error)
+            except Exception as error:
+                # A bug must not end ingestion in silence: say so, and rebuild from the store.
+                log.exception("ingestion failed")
+                self._fail(posts, StoreError(f"ingestion failed: {error!r}", retryable=True))
+            if ended:
+                return
+
+    def _take(self, timeout_s: float) -> tuple[list[_Post], bool]:
+        """Everything that waits, up to one flush; waits for the first, and a little for company."""
+        posts: list[_Post] = []
+        events = 0
+        try:
+            item = self._posts.get(timeout=timeout_s)
+            until = time.monotonic() + GATHER_S
+            while item is not None:
+                posts.append(item)
+                events += item.events
+                if events >= MAX_FLUSH_EVENTS:
+                    return posts, False
+                item = self._posts.get(timeout=max(until - time.monotonic(), 0.0))
+        except queue.Empty:
+            return posts, False
+        return posts, True
+
+    def _flush(self, posts: Sequence[_Post]) -> None:
+        """Make posts durable together, answer them, count their rows."""
+        assert self._processor is not None
+        flush, receipts = self._admit(posts)
+        answers = [(post, result) for post, result in zip(posts, receipts, strict=True)]
+        tables = flush.tables()
+        first, last = self._processor.first_offset(flush), self._processor.next_offset - 1
+        token = f"0-1-{first}-{last}"
+        for kind, table in tables.items():
+            self._insert(f"{TABLES[kind]}_rows", event_rows(table), token)
+        if flush.quarantine():
+            self._insert("quarantine_rows", quarantine_rows(flush.quarantine()), token)
+        if flush.entries:
+            self._insert("frames_rows", ledger_rows(flush.entries, 0), token)
+        now = time.perf_counter()
+        for post, result in answers:
+            post.resolve(result)
+            self._latencies.append((now, now - post.arrived))
+            self._total(result)
+        self._done(posts)
+        self._totals["flushes"] += 1
+        self._totals["frames"] += len(flush.entries)
+        self._processor.count(flush, tables, first)
+
+    def _admit(self, posts: Sequence[_Post]) -> tuple[Flush, list[Receipt | PenstockError]]:
+        assert self._processor is not None
+        retention = self._configuration.retention.warm_days * 86_400 * SECOND_US
+        flush = Flush(self._processor.pipeline, retention)
+        append_us = self._processor.append_time(self._clock())
+        receipts: list[Receipt | PenstockError] = []
+        for post in posts:
+            boot = self._processor.pipeline.tracker.boots.get(post.boot_id)
+            if boot is not None and boot.body_hash != post.body_hash:
+                receipts.append(
+                    IdempotencyConflict("this Idempotency-Key came before with another body")
+                )
+                continue
+            receipts.append(self._admit_one(flush, post, append_us))
+        return flush, receipts
+
+    def _admit_one(self, flush: Flush, post: _Post, append_us: int) -> Receipt:
+        assert self._processor is not None
+        accepted = duplicate = rejected = 0
+        rejections: list[Rejection] = []
+        repeated = post.boot_id in self._processor.pipeline.tracker.boots
+        for batch, arrival in post.batches:
+            placed = replace(arrival, offset=self._processor.take_offset(), append_us=append_us)
+            receipt = flush.admit(batch, placed)
+            accepted += receipt.accepted
+            duplicate += receipt.duplicate
+            rejected += receipt.rejected
+            rejections += receipt.rejections
+        for row in post.rejected:
+            if repeated:
+                duplicate += 1
+                continue
+            offset = self._processor.take_offset()
+            arrival = Arrival(incarnation=1, partition=0, offset=offset, append_us=append_us)
+            rejections.append(flush.refuse(row, arrival))
+            rejected += 1
+        rejections.sort(key=lambda item: item.index)
+        return Receipt(accepted, duplicate, rejected, rejections)
+
+    def _insert(self, name: str, rows: pa.Table, token: str) -> None:
+        """Insert, repeating the same bytes with the same token while that may help."""
+        for pause_s in (*RETRY_S, None):
+            try:
+                self._store.insert(name, rows, token)
+                return
+            except StoreError as error:
+                if not error.retryable or pause_s is None or self._stopping.is_set():
+                    raise
+                self._totals["store_retries"] += 1
+                time.sleep(pause_s)
+
+    def _fail(self, posts: Sequence[_Post], error: PenstockError) -> None:
+        log.error("store: %s", error)
+        self._processor = None
+        self._failure = str(error)
+        for post in posts:
+            post.resolve(error)
+        self._done(posts)
+        time.sleep(0.0 if self._stopping.is_set() else 0.5)
+
+    def _done(self, posts: Sequence[_Post]) -> None:
+        with self._lock:
+            self._pending -= sum(post.events for post in posts)
+
+    def _total(self, result: Receipt | PenstockError) -> None:
+        if isinstance(result, Receipt):
+            self._totals["accepted"] += result.accepted
+            self._totals["duplicate"] += result.duplicate
+            self._totals["rejected"] += result.rejected

@@ -1,0 +1,161 @@
+"""Memory rebuilt from the store: at start, and after a flush that failed.
+
+The ledger is the commit record: rows above its cut were never acknowledged and are removed. Closed
+tiles were published up to the checkpoint; panes that hold rows above the checkpoint's cut, and open
+ones, are counted again from the raw rows. Nothing is added to what is stored, so doing it twice, or
+crashing in the middle, changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..schemas.config import Configuration
+from ..schemas.events import EventName
+from .core import metrics as m
+from .core.boots import BootTracker, LedgerEntry
+from .core.ingest import TABLES, counted
+from .core.pipeline import Pipeline
+from .core.slices import DIMENSIONS, SliceRegistry, stored_slice
+from .core.tally import measure_feedback
+from .core.tiles import CELL_S, PANE_S, SECOND_US, Span
+from .readback import (
+    joined_feedback_between,
+    late_rows_after,
+    ledger_after,
+    ledger_between,
+    panes_touched_after,
+    rows_between,
+    stored_boots,
+    tile_loader,
+)
+from .store import Store
+
+Configured = Sequence[m.Threshold | m.CostScore]
+DEDUPLICATION_US = 8 * 86_400 * SECOND_US  # a day longer than a spool may be old
+
+
+@dataclass(slots=True)
+class Recovered:
+    """The pipeline, and the offset that the next frame gets."""
+
+    pipeline: Pipeline
+    next_offset: int
+
+
+def recover(
+    store: Store, configuration: Configuration, configured: Configured, now_us: int
+) -> Recovered:
+    """Rebuild the state of the embedded processor (incarnation 1, partition 0).
+
+    Raises:
+        StoreError: the store is away; nothing was changed that repeating would not repair.
+    """
+    next_offset = _remove_unacknowledged(store)
+    registry = SliceRegistry(configuration.limits.max_slices, configuration.limits.max_tenants)
+    _number_known(store, registry)
+    time = configuration.time
+    tracker = BootTracker(int(time.lateness_s * SECOND_US), int(time.boot_timeout_s * SECOND_US))
+    changed = _restore_boots(store, tracker, now_us)
+    pipeline = Pipeline(tracker, registry, tile_loader(store, registry))
+    found = store.query(
+        "SELECT cut, toUnixTimestamp(closed_ts) AS closed_s,"
+        " (SELECT toUnixTimestamp(min(pane_start)) FROM penstock.panes_rows WHERE pane_s >= 10) AS oldest_s"
+        " FROM penstock.checkpoints_rows FINAL WHERE partition = 0"
+    )
+    open_from_s = 0
+    if found:
+        closed_s, cut = int(found[0]["closed_s"]), int(found[0]["cut"])
+        pipeline.resume(closed_s, int(found[0]["oldest_s"]) or None)
+        tracker.watermark_us = closed_s * SECOND_US
+        open_from_s = closed_s // PANE_S * PANE_S
+        changed |= panes_touched_after(store, cut, open_from_s)
+        for start_s in sorted(start for start in changed if start < open_from_s):
+            scratch = Pipeline(tracker, registry, tile_loader(store, registry))
+            scratch.combos = pipeline.combos
+            _count(store, scratch, configured, start_s, start_s + PANE_S)
+            pipeline.replace(Span(PANE_S, start_s), scratch.drain(Span(PANE_S, start_s)))
+        _count_late(store, pipeline, configured, cut)
+    _count(store, pipeline, configured, open_from_s, None)
+    return Recovered(pipeline, next_offset)
+
+
+def _remove_unacknowledged(store: Store) -> int:
+    found = store.query("SELECT count() AS n, max(offset) AS cut FROM penstock.frames_rows")
+    next_offset = int(found[0]["cut"]) + 1 if int(found[0]["n"]) else 0
+    for name in (*TABLES.values(), "quarantine"):
+        above = store.query(
+            f"SELECT count() AS n FROM penstock.{name}_rows WHERE offset >= {{next:UInt64}}",
+            {"next": next_offset},
+        )
+        if int(above[0]["n"]):
+            store.command(f"DELETE FROM penstock.{name}_rows WHERE offset >= {next_offset}")
+    return next_offset
+
+
+def _number_known(store: Store, registry: SliceRegistry) -> None:
+    """Number the slices that have panes already, so that caps admit the same ones again."""
+    rows = store.query(
+        f"SELECT grouping, {', '.join(DIMENSIONS)}, min(pane_start) AS first"
+        " FROM penstock.panes_rows WHERE pane_s >= 10 GROUP BY ALL ORDER BY first"
+    )
+    for row in rows:
+        registry.number(stored_slice(row["grouping"], row))
+
+
+def _restore_boots(store: Store, tracker: BootTracker, now_us: int) -> set[int]:
+    """Rebuild the boots; returns the panes in which the ledger's newest frames changed the losses."""
+    versions = {}
+    for boot, version in stored_boots(store, now_us - DEDUPLICATION_US):
+        tracker.adopt(boot)
+        versions[boot.boot_id] = version & ((1 << 40) - 1)
+    changed: set[int] = set()
+    for entry in ledger_after(store, min(versions.values(), default=-1)):
+        if entry.offset > versions.get(entry.boot_id, -1):
+            changed |= {pane for (pane, _), value in tracker.apply(entry).items() if value}
+    return changed
+
+
+def _count(
+    store: Store, pipeline: Pipeline, configured: Configured, start_s: int, end_s: int | None
+) -> None:
+    """Count stored rows, feedback and coverage of a stretch of event time into open tiles."""
+    kinds: tuple[EventName, ...] = ("request", "step")
+    for kind in kinds:
+        table = rows_between(store, kind, start_s, end_s)
+        if table.num_rows:
+            pipeline.count(counted(pipeline, kind, table, configured))
+    feedback = joined_feedback_between(store, start_s, end_s)
+    if feedback.num_rows:
+        measured = measure_feedback(feedback)
+        pipeline.count(counted(pipeline, "request", feedback, configured, measured))
+    change = coverage_of(ledger_between(store, start_s, end_s))
+    for losses in pipeline.tracker.losses():
+        change.update(
+            {
+                (pane, metric): value
+                for (pane, metric), value in losses.items()
+                if pane >= start_s and (end_s is None or pane < end_s)
+            }
+        )
+    pipeline.cover(change)
+
+
+def _count_late(store: Store, pipeline: Pipeline, configured: Configured, cut: int) -> None:
+    """Late rows above the checkpoint's cut count in the cell that closes next, as they would have."""
+    kinds: tuple[EventName, ...] = ("request", "step")
+    for kind in kinds:
+        table = late_rows_after(store, kind, cut)
+        if table.num_rows:
+            placed = counted(pipeline, kind, table, configured)
+            pipeline.count({span: tile for span, tile in placed.items() if span.length_s == CELL_S})
+
+
+def coverage_of(entries: Sequence[LedgerEntry]) -> Counter[tuple[int, int]]:
+    """What frames add to the fleet's counters, losses apart."""
+    change: Counter[tuple[int, int]] = Counter()
+    for entry in entries:
+        change.update(entry.coverage())
+    return change

@@ -1,0 +1,165 @@
+"""The store: ClickHouse's engine, in this process (`chdb:///folder`) or behind HTTP (`clickhouse://`).
+
+A narrow interface, so that the experimental backend stays behind it: SQL in, dictionaries or Arrow
+out, Arrow inserts with a token. Clients are kept per thread, because each has one lock.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import clickhouse_connect
+import pyarrow as pa
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+from ..schemas.errors import InvalidConfiguration, StoreError
+
+# 159 timeout, 202 too many queries, 209 and 210 network, 241 memory, 243 disk, 252 too many parts.
+RETRYABLE_CODES = frozenset({0, 159, 202, 209, 210, 241, 243, 252})
+_CODE = re.compile(r"\bCode: (\d+)")
+_EXAMPLES = "chdb:///folder or clickhouse://user:password@host:8123/penstock"
+
+
+class Store:
+    """One database `penstock`; safe to share between threads.
+
+    Args:
+        url: `chdb:///absolute/folder` or `clickhouse://user:password@host:port/database`.
+
+    Raises:
+        InvalidConfiguration: the URL is neither.
+    """
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme == "chdb" and parts.path:
+            self.folder: Path | None = Path(parts.path)
+            self._dsn = f"chdb://{self.folder}"
+        elif parts.scheme in ("clickhouse", "clickhouses") and parts.hostname:
+            self.folder = None
+            self._dsn = url
+        else:
+            raise InvalidConfiguration(f"--store must look like {_EXAMPLES}, not {url!r}")
+        self._local = threading.local()
+        self._clients: list[Client] = []
+        self._lock = threading.Lock()
+
+    def _client(self) -> Client:
+        client: Client | None = getattr(self._local, "client", None)
+        if client is None:
+            # chdb opens a folder once per process; opening is not safe from two threads at once.
+            with self._lock:
+                client = self._connect()
+                self._clients.append(client)
+            self._local.client = client
+        return client
+
+    def _connect(self) -> Client:
+        try:
+            if self.folder is not None:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                return clickhouse_connect.get_client(dsn=self._dsn)
+            return clickhouse_connect.get_client(dsn=self._dsn, autogenerate_session_id=False)
+        except (ClickHouseError, OSError, RuntimeError) as error:
+            raise _store_error(error) from error
+
+    def command(self, sql: str) -> None:
+        """Run a statement that answers nothing.
+
+        Raises:
+            StoreError: the store is away or refuses.
+        """
+        try:
+            self._client().command(sql)
+        except (ClickHouseError, OSError, RuntimeError) as error:
+            raise _store_error(error) from error
+
+    def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """Rows as dictionaries; `{name:Type}` placeholders take their values from `parameters`.
+
+        Raises:
+            StoreError: the store is away or refuses.
+        """
+        try:
+            result = self._client().query(sql, parameters=dict(parameters or {}))
+        except (ClickHouseError, OSError, RuntimeError) as error:
+            raise _store_error(error) from error
+        return list(result.named_results())
+
+    def arrow(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
+        """The answer as one Arrow table.
+
+        Raises:
+            StoreError: the store is away or refuses.
+        """
+        try:
+            return self._client().query_arrow(
+                sql, parameters=dict(parameters or {}), use_strings=True
+            )
+        except (ClickHouseError, OSError, RuntimeError) as error:
+            raise _store_error(error) from error
+
+    def insert(self, name: str, rows: pa.Table, token: str) -> None:
+        """Insert rows; again with the same token, it changes nothing.
+
+        Args:
+            name: table within `penstock`; columns that are absent take their defaults.
+            rows: Arrow table, columns named as the table's.
+            token: what makes this insert this one.
+
+        Raises:
+            StoreError: the outcome is unknown; repeat with the same token.
+        """
+        if rows.num_rows == 0:
+            return
+        buffer = io.BytesIO()
+        with pa.ipc.new_stream(buffer, rows.schema) as writer:
+            writer.write_table(rows)
+        settings = {"async_insert": 0, "insert_deduplication_token": token}
+        try:
+            self._client().raw_insert(
+                f"penstock.{name}",
+                column_names=rows.column_names,
+                insert_block=buffer.getvalue(),
+                fmt="ArrowStream",
+                settings=settings,
+            )
+        except (ClickHouseError, OSError, RuntimeError) as error:
+            raise _store_error(error) from error
+
+    def ping(self) -> None:
+        """Write and read a probe row.
+
+        Raises:
+            StoreError: not readable or not writable.
+        """
+        self.command("INSERT INTO penstock.probe SELECT now64(6)")
+        if not self.query("SELECT at FROM penstock.probe ORDER BY at DESC LIMIT 1"):
+            raise StoreError("the probe row that was just written cannot be read")
+
+    def free_bytes(self) -> int | None:
+        """Free disk space below the store; None where the store is elsewhere."""
+        return None if self.folder is None else shutil.disk_usage(self.folder).free
+
+    def close(self) -> None:
+        """Close every thread's client; no other call may be under way."""
+        with self._lock:
+            for client in self._clients:
+                client.close()
+            self._clients.clear()
+        self._local = threading.local()
+
+
+def _store_error(error: Exception) -> StoreError:
+    found = _CODE.search(str(error))
+    code = int(found[1]) if found else 0
+    first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return StoreError(first_line[:500], code, code in RETRYABLE_CODES)
