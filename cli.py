@@ -144,7 +144,7 @@ def keys_create(data: Path, name: str, scopes: tuple[str, ...], rate_per_s: floa
     Example:
       penstock keys create --name workers --scope ingest
     """
-    from .api.auth import create_key
+    from .api.keys import create_key
 
     data.mkdir(parents=True, exist_ok=True)
     click.echo(create_key(data / "keys.json", name, scopes, rate_per_s))
@@ -154,7 +154,7 @@ def keys_create(data: Path, name: str, scopes: tuple[str, ...], rate_per_s: floa
 @_KEYS_DATA
 def keys_list(data: Path) -> None:
     """List keys, without their secrets."""
-    from .api.auth import list_keys
+    from .api.keys import list_keys
 
     for key in list_keys(data / "keys.json"):
         state = "revoked" if key.revoked else "active"
@@ -166,7 +166,7 @@ def keys_list(data: Path) -> None:
 @click.argument("key_id")
 def keys_revoke(data: Path, key_id: str) -> None:
     """Revoke a key; a running server sees it at once."""
-    from .api.auth import revoke_key
+    from .api.keys import revoke_key
 
     revoke_key(data / "keys.json", key_id)
     click.echo(f"revoked {key_id}")

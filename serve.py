@@ -32,26 +32,31 @@ def serve(data: Path, host: str, port: int, config: Path | None, keys: bool | No
         InvalidConfiguration: the configuration file has mistakes.
         StoreError: the store cannot be opened.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
     configuration = load(config)
     store = Store(f"chdb://{(data / 'store').absolute()}")
     migrate(store, configuration.retention)
     runner = EmbeddedRunner(store, configuration)
     runner.start()
     required = keys if keys is not None else not is_loopback(host)
-    access = Access(required=required, path=data / "keys.json")
-    app = build_app(runner, store, configuration, access)
+    access = Access(required=required, keys_path=data / "keys.json")
     listener = socket.create_server((host, port), backlog=1024)
     bound = listener.getsockname()[1]
     log = logging.getLogger("penstock")
     log.info("listening on http://%s:%d (data in %s)", host, bound, data)
     if required:
-        log.info("API keys are asked for: penstock keys create --data %s --name me --scope read", data)
-    settings = uvicorn.Config(
-        app, log_level="warning", access_log=False, timeout_graceful_shutdown=5, lifespan="on"
+        log.info(
+            "API keys are asked for: penstock keys create --data %s --name me --scope read", data
+        )
+    server: uvicorn.Server
+    app = build_app(runner, store, configuration, access, is_stopping=lambda: server.should_exit)
+    server = uvicorn.Server(
+        uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
     )
     try:
-        uvicorn.Server(settings).run(sockets=[listener])
+        server.run(sockets=[listener])
     finally:
         runner.stop()
         store.close()

@@ -133,7 +133,7 @@ class Processor:
         version = version_of(INCARNATION, max(cut, 0))
         self._store_tiles(closing, version)
         self._judge(closing, version)
-        boots = [b for b in self.pipeline.tracker.boots.values() if b.identified]
+        boots = list(self.pipeline.tracker.boots.values())
         if boots:
             self._insert("coverage_rows", coverage_rows(boots, version))
         self._checkpoint(closed_s, max(cut, 0), now_us)

@@ -175,7 +175,7 @@ def coverage_rows(boots: Sequence[Boot], version: int) -> pa.Table:
         "last_ts": timestamps([boot.clock_us for boot in boots]),
         "last_append_ts": timestamps([boot.append_us for boot in boots]),
         "next_seq": [boot.next_seq for boot in boots],
-        "expected": [len(boot.seen) + boot.missing + boot.gap for boot in boots],
+        "expected": [boot.expected for boot in boots],
         "missing": [boot.missing for boot in boots],
         "gap": [boot.gap for boot in boots],
         "state": [boot.state for boot in boots],

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from ..schemas.config import Configuration
 from ..schemas.events import EventName
 from .core import metrics as m
-from .core.boots import BootTracker, LedgerEntry
+from .core.boots import ANONYMOUS, BootTracker, LedgerEntry
 from .core.ingest import TABLES, counted
 from .core.pipeline import Pipeline
 from .core.slices import DIMENSIONS, SliceRegistry, stored_slice
@@ -113,7 +113,8 @@ def _restore_boots(store: Store, tracker: BootTracker, now_us: int) -> set[int]:
         versions[boot.boot_id] = version & ((1 << 40) - 1)
     changed: set[int] = set()
     for entry in ledger_after(store, min(versions.values(), default=-1)):
-        if entry.offset > versions.get(entry.boot_id, -1):
+        boot_id = entry.boot_id if entry.identified else ANONYMOUS
+        if entry.offset > versions.get(boot_id, -1):
             changed |= {pane for (pane, _), value in tracker.apply(entry).items() if value}
     return changed
 

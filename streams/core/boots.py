@@ -17,6 +17,7 @@ from .tiles import PANE_S, SECOND_US
 
 Range = tuple[int, int]
 
+ANONYMOUS = "anonymous"  # every POST without identity counts as part of this boot
 STRAGGLER_US = 60 * SECOND_US  # a boot this far behind the foremost no longer holds it back
 
 
@@ -162,6 +163,11 @@ class Boot:
         )
 
     @property
+    def expected(self) -> int:
+        """Events sent, as far as is known."""
+        return self.totals["received"] + self.missing + self.gap
+
+    @property
     def missing(self) -> int:
         """Events sent, as far as is known, that have not arrived and were not declared."""
         return max(self.next_seq, self.seen.end) - len(self.seen) - self.gap
@@ -238,19 +244,20 @@ class BootTracker:
         Returns:
             (pane start in s, metric) -> integer, negative where a hole was filled.
         """
-        boot = self.boots.get(entry.boot_id)
+        boot_id = entry.boot_id if entry.identified else ANONYMOUS
+        boot = self.boots.get(boot_id)
         if boot is None:
-            boot = Boot(entry.worker_id, entry.boot_id, first_clock_us=entry.clock_us)
+            boot = Boot(entry.worker_id, boot_id, first_clock_us=entry.clock_us)
             boot.identified = entry.identified
             boot.body_hash = entry.body_hash
-            self.boots[entry.boot_id] = boot
+            self.boots[boot_id] = boot
         change = self._count(boot, entry)
         self._advance(boot, entry)
         after = boot.losses()
-        before = self._losses.get(entry.boot_id, Counter())
+        before = self._losses.get(boot_id, Counter())
         change.update(after)
         change.subtract(before)
-        self._losses[entry.boot_id] = after
+        self._losses[boot_id] = after
         return change
 
     def _count(self, boot: Boot, entry: LedgerEntry) -> Counter[tuple[int, int]]:
@@ -263,6 +270,8 @@ class BootTracker:
             rejected=entry.rejected,
             late=entry.late,
         )
+        if not entry.identified:
+            return change
         for low, high in entry.ranges:
             boot.seen.add(low, high, entry.clock_us)
         for low, high in entry.gaps:
@@ -270,7 +279,8 @@ class BootTracker:
         return change
 
     def _advance(self, boot: Boot, entry: LedgerEntry) -> None:
-        boot.next_seq = max(boot.next_seq, entry.next_seq)
+        if entry.identified:
+            boot.next_seq = max(boot.next_seq, entry.next_seq)
         boot.first_clock_us = min(boot.first_clock_us, entry.clock_us)
         # A clock that runs ahead must not close its neighbours' panes.
         boot.clock_us = max(boot.clock_us, min(entry.clock_us, entry.append_us))

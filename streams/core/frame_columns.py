@@ -161,11 +161,19 @@ class ColumnReader:
         if missing not in (0, 1) or not 0 <= width <= 4 or not all(map(_is_text, names)):
             wrong("values of a dictionary")
         self._spend(4 * count)
-        codes = self._planes(count, width)
-        if count and int(codes.max()) >= len(names) + missing:
-            wrong("a code out of range")
+        codes = self._codes(count, width, len(names) + missing)
         valid = codes < len(names) if missing else None
-        return Column(label(codes.astype(np.int32), valid, names), "d")
+        return Column(label(codes, valid, names), "d")
+
+    def _codes(self, count: int, width: int, limit: int) -> npt.NDArray[np.int32]:
+        if not width:  # a constant column, the most frequent one
+            if count and not limit:
+                wrong("a code out of range")
+            return np.zeros(count, np.int32)
+        codes = self._planes(count, width)
+        if count and int(codes.max()) >= limit:
+            wrong("a code out of range")
+        return codes.astype(np.int32)
 
     def _strings(self, spec: Any, count: int) -> Column:
         if len(spec) != 2:

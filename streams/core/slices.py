@@ -148,19 +148,29 @@ class Combos:
         self._registry = registry
         self._numbers: dict[tuple[int, ...], int] = {}
         self._slices: list[tuple[int, ...]] = []
+        # What was decided for dimensions once holds for good, so it is remembered.
+        self._bits: dict[tuple[object, ...], int] = {}
+        self._known: dict[tuple[object, ...], int] = {}
 
     def decide(self, found: Combinations, groupings: Sequence[str]) -> npt.NDArray[np.uint16]:
         """Overflow bits of each row, shape (n,): where grouping sets are full, count in `(other)`."""
-        bits = np.zeros(len(found.values), np.uint16)
-        for number, values in enumerate(found.values):
-            for position, grouping in enumerate(GROUPINGS):
-                if grouping in groupings:
-                    wanted = slice_of(grouping, values)
-                    if self._registry.admits(wanted):
-                        self._registry.number(wanted)
-                    else:
-                        bits[number] |= 1 << position
-        return np.asarray(bits[found.index])
+        bits = [self._overflow(values, groupings) for values in found.values]
+        return np.asarray(np.array(bits, np.uint16)[found.index])
+
+    def _overflow(self, values: Mapping[str, str], groupings: Sequence[str]) -> int:
+        memo = (len(groupings), *values.values())
+        known = self._bits.get(memo)
+        if known is not None:
+            return known
+        bits = 0
+        for position, grouping in enumerate(GROUPINGS):
+            if grouping in groupings:
+                wanted = slice_of(grouping, values)
+                if self._registry.admits(wanted):
+                    self._registry.number(wanted)
+                else:
+                    bits |= 1 << position
+        return _remember(self._bits, memo, bits)
 
     def number(
         self, found: Combinations, groupings: Sequence[str], overflow: npt.NDArray[np.uint16]
@@ -177,6 +187,10 @@ class Combos:
         return np.asarray(np.array(numbers, np.int64)[index])
 
     def _number(self, values: Mapping[str, str], groupings: Sequence[str], overflow: int) -> int:
+        memo = (len(groupings), overflow, *values.values())
+        remembered = self._known.get(memo)
+        if remembered is not None:
+            return remembered
         wanted = tuple(
             self._registry.number(slice_of(grouping, values, bool(overflow >> position & 1)))
             if grouping in groupings
@@ -187,7 +201,7 @@ class Combos:
         if known is None:
             known = self._numbers[wanted] = len(self._slices)
             self._slices.append(wanted)
-        return known
+        return _remember(self._known, memo, known)
 
     def project(self, tile: Tile, groupings: Iterable[str] = GROUPINGS) -> Tile:
         """A tile kept by combination, as a tile of slices."""
@@ -203,6 +217,13 @@ class Combos:
                 codes = (slices[keep].astype(np.uint64) << np.uint64(SLICE_BITS)) | keys[keep]
                 parts.append(tile_of(codes, tile.counts[keep]))
         return merge(parts)
+
+
+def _remember(memory: dict[tuple[object, ...], int], memo: tuple[object, ...], value: int) -> int:
+    if len(memory) >= 100_000:  # senders of ever new names must not fill the memory
+        memory.clear()
+    memory[memo] = value
+    return value
 
 
 def slice_of(grouping: str, values: Mapping[str, str], overflow: bool = False) -> Slice:

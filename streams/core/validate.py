@@ -50,7 +50,7 @@ MAX_PAYLOAD_BYTES = 256 * 2**10
 MIN_TS_US = 946_684_800_000_000  # 2000-01-01
 MAX_TS_US = 4_102_444_800_000_000  # 2100-01-01
 _MAX_UINT32 = 2**32 - 1
-_WIDE_UNITS = ("bytes", "step")  # stored in 64 bits; see stored_type in schemas/ddl
+_WIDE_UNITS = ("bytes", "step")  # stored in 64 bits; see schemas/migrations
 _IDENTITY = ("worker_id", "boot_id", "seq")
 
 Finding = tuple[int, Reason, str]
@@ -211,8 +211,13 @@ def _set(spec: FieldSpec, array: Any) -> Iterator[Finding]:
 
 
 def _map(spec: FieldSpec, array: Any) -> Iterator[Finding]:
-    keys, items = array.keys, array.items
-    parents = _parents(array)
+    offsets = array.offsets.to_numpy()
+    first, size = int(offsets[0]), int(offsets[-1] - offsets[0])
+    keys, items = array.keys.slice(first, size), array.items.slice(first, size)
+
+    def parents(member: int) -> int:
+        return int(np.searchsorted(offsets, member + first, side="right")) - 1
+
     for member in _long(keys, MAX_LABEL_BYTES):
         yield parents(member), "too_long", f"a name in {spec.name} is over {MAX_LABEL_BYTES} bytes"
     if pa.types.is_floating(items.type):
@@ -224,14 +229,6 @@ def _map(spec: FieldSpec, array: Any) -> Iterator[Finding]:
         return
     for member in _long(items, MAX_TEXT_BYTES):
         yield parents(member), "too_long", f"a text in {spec.name} is over {MAX_TEXT_BYTES} bytes"
-
-
-def _parents(array: Any) -> Callable[[int], int]:
-    def row_of(member: int) -> int:
-        offsets = array.offsets.to_numpy(zero_copy_only=False)
-        return int(np.searchsorted(offsets, member + offsets[0], side="right")) - 1
-
-    return row_of
 
 
 def _request_rules(table: pa.Table, names: set[str]) -> Iterator[Finding]:

@@ -82,4 +82,4 @@ def chart_values(page: Page, chart: str) -> dict[str, str]:
         f"[data-chart={chart}] .legend button",
         "nodes => nodes.map(n => [...n.querySelectorAll('.name, .num')].map(x => x.textContent))",
     )
-    return {name: value for name, value in rows}
+    return {row[0]: row[1] for row in rows}

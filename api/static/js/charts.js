@@ -29,8 +29,17 @@ function axisText(value, chart) {
     : show(value, chart.kind).replace(/ (req\/s|tok\/s|waiting|\/h|\/ 1k tok)$/, "");
 }
 
-/** Lines of one chart: `[{label, values, colour, dash, key}]`. */
+/** Points without a neighbour: no line shows them. */
+const lonely = (values) => values.flatMap((v, i) =>
+  (v !== null && (values[i - 1] ?? null) === null && (values[i + 1] ?? null) === null ? [i] : []));
+
+/** Lines of one chart: `[{label, values, colour, dash}]`, without those that have nothing to say. */
 function linesOf(chart, data, options) {
+  return allLines(chart, data, options)
+    .filter(({ values, idle }) => values.some((v) => v !== null && !(idle && v === 0)));
+}
+
+function allLines(chart, data, options) {
   const single = options.grouping === "fleet";
   if (chart.errors && single) return errorLines(data);
   return data.slices.flatMap((slice, i) => {
@@ -39,7 +48,7 @@ function linesOf(chart, data, options) {
         ? (row) => (row.cost_usd === null ? null : (row.cost_usd / options.window_s) * 3600)
         : (row) => row[chart.metric];
       const label = single ? chart.cost ? "cost" : "fleet" : slice.label;
-      return [{ label, values: column(slice.rows, pick), colour: colour(i), dash: i > 5 ? [3, 3] : [] }];
+      return [{ label, values: column(slice.rows, pick), idle: slice.idle, colour: colour(i), dash: i > 5 ? [3, 3] : [] }];
     }
     return QUANTILES.filter((q) => options.quantiles.has(q)).map((q) => ({
       label: single ? q : `${slice.label} ${q}`,
@@ -148,7 +157,8 @@ export class ChartCard {
       axes: [this.#xAxis(), this.#yAxis()],
       series: [{}, ...lines.map((line) => ({
         label: line.label, stroke: line.colour, width: 1.6, dash: line.dash, spanGaps: false,
-        show: !this.hidden.has(line.label), points: { show: false },
+        show: !this.hidden.has(line.label),
+        points: { show: false, size: 5, filter: (u, i) => lonely(u.data[i]) },
       }))],
       hooks: {
         setCursor: [(u) => this.#values(u.cursor.idx ?? null)],

@@ -68,7 +68,8 @@ export function sliceLabels(slices) {
   const varying = DIMENSIONS.filter((d) => new Set(slices.map((s) => s[d] ?? "")).size > 1);
   const given = DIMENSIONS.filter((d) => slices.some((s) => s[d]));
   const used = varying.length ? varying : given;
-  return slices.map((s) => used.map((d) => s[d] || `(no ${d.replace("_", " ")})`).join(" · ") || "fleet");
+  return slices.map((s) => used.map((d) => s[d]).filter(Boolean).join(" · ")
+    || (used.length ? `no ${used.at(-1).replace("_", " ")} given` : "fleet"));
 }
 
 /** Series of one grouping over one range, kept current by asking only for what is new. */
@@ -126,12 +127,14 @@ export class SeriesStore {
 
   /**
    * What charts draw: `times` (epoch seconds, ascending, with a hole where windows are missing)
-   * and at most `limit` slices, the busiest, each with a row (or undefined) per time.
+   * and at most `limit` slices, the busiest, each with a row (or undefined) per time; a slice
+   * without requests is idle.
    */
   table(limit = 8) {
     const weight = ({ rows }) => [...rows.values()].reduce((sum, r) => sum + (r.requests ?? 0), 0);
     const ranked = [...this.slices.values()].map((s) => [weight(s), s]).sort((a, b) => b[0] - a[0]);
-    const all = ranked.slice(0, limit).map(([, s]) => s);
+    const kept = ranked.slice(0, limit);
+    const all = kept.map(([, s]) => s);
     const labels = sliceLabels(all.map((s) => s.slice));
     const ends = [...new Set(all.flatMap((s) => [...s.rows.keys()]))].sort((a, b) => a - b);
     const times = [];
@@ -140,7 +143,7 @@ export class SeriesStore {
       if (last !== undefined && t - last > 2.5 * this.step_s) times.push(last + this.step_s);
       times.push(t);
     }
-    const order = all.map((s, i) => ({ label: labels[i], rows: times.map((t) => s.rows.get(t)) }));
+    const order = all.map((s, i) => ({ label: labels[i], idle: kept[i][0] === 0, rows: times.map((t) => s.rows.get(t)) }));
     order.sort((a, b) => a.label.localeCompare(b.label));
     return { times, slices: order, omitted: ranked.length - all.length };
   }

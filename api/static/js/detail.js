@@ -45,7 +45,7 @@ function phases(r) {
   return el("section", {}, el("h3", {}, "Where the time went"), bar, list);
 }
 
-function steps(list) {
+function steps(list, total) {
   const head = [["Time, UTC"], ["Worker"], ["Step", 1], ["Duration", 1], ["Batch", 1], ["Prefill", 1], ["Decode", 1],
     ["Queue", 1], ["Running", 1], ["KV use", 1], ["Preempted", 1]];
   const rows = list.slice(0, MAX_STEPS).map((s) => {
@@ -56,17 +56,17 @@ function steps(list) {
       show(s.prefill_tokens, "count"), show(s.decode_tokens, "count"), String(queue), show(s.running, "count"),
       show(s.kv_cache_usage, "ratio"), show(s.preemptions, "count")];
   });
-  const more = list.length > MAX_STEPS ? `, the first ${MAX_STEPS} of ${list.length}` : ` (${list.length})`;
+  const more = total > rows.length ? `, the first ${rows.length} of ${total}` : ` (${total})`;
   return section(`Engine steps that served it${list.length ? more : ""}`, rows.length
     ? scroll("Engine steps", table("Engine steps", head, rows))
     : hint("No steps are recorded for it. Emit step events, and set first_step and last_step on the request."));
 }
 
 function spans(list) {
-  const starts = list.map((s) => seconds(s.start ?? s.start_us ?? s.ts));
+  const starts = list.map((s) => seconds(s.start_us ?? s.ts));
   const base = Math.min(...starts);
   const rows = list.map((s, i) => [s.name || DASH, show((starts[i] - base) * 1000, "ms"),
-    show(s.duration_ms ?? s.duration, "ms"), s.span_id || DASH, s.parent_span_id || s.parent || DASH]);
+    show(s.duration_ms, "ms"), s.span_id || DASH, s.parent_span_id || DASH]);
   return section(`Spans (${list.length})`, rows.length
     ? scroll("Spans", table("Spans", [["Name"], ["Starts at", 1], ["Duration", 1], ["Span"], ["Parent"]], rows))
     : hint("No spans share its trace id."));
@@ -103,7 +103,7 @@ export function fillDetail(dialog, id, body, failure) {
   const others = Object.keys(r).filter((name) => !FIRST.includes(name) && !isEmpty(r[name]));
   dialog.replaceChildren(head,
     el("dl", { class: "facts" }, main.map((name) => fact(name, r[name]))),
-    phases(r) ?? "", steps(body.steps ?? []), spans(body.spans ?? []), feedback(body.feedback ?? []) ?? "",
+    phases(r) ?? "", steps(body.steps, body.steps_total), spans(body.spans), feedback(body.feedback) ?? "",
     el("details", {}, el("summary", {}, "All other fields"),
       el("dl", { class: "facts" }, others.map((name) => fact(name, r[name])))));
 }

@@ -1,18 +1,9 @@
 // The gates panel: each gate's newest verdict, one sentence of meaning, and its evidence.
 
 import { badge, el, table } from "./dom.js";
-import { dateTime, parts, seconds, show, significant, span } from "./format.js";
+import { dateTime, parts, seconds, show, significant } from "./format.js";
 
 const LOOK = { PASS: "good", FAIL: "bad", UNDECIDED: "unsure", NO_DATA: "none", INVALID: "warn" };
-
-const SENTENCES = {
-  PASS: "Every critical metric is shown to be within its limit.",
-  UNDECIDED: "Neither good nor bad is shown yet.",
-  NO_DATA: "Too little was measured to say anything. No data is never a pass.",
-  INVALID: "The comparison itself is broken; the reasons say why.",
-};
-
-const first = (source, ...names) => names.map((n) => source?.[n]).find((v) => v !== undefined && v !== null);
 
 /** One evidence row. Rates and latencies are tested as the share of requests beyond the limit. */
 function readEvidence(row) {
@@ -33,37 +24,13 @@ function readEvidence(row) {
 }
 
 function readGate(gate) {
-  const nested = [gate.latest, gate.latest_verdict, gate.last_verdict, gate.verdict]
-    .find((v) => v && typeof v === "object");
-  const v = nested ?? gate;
-  let evidence = v.evidence ?? [];
-  if (typeof evidence === "string") evidence = evidence ? JSON.parse(evidence) : [];
-  if (!Array.isArray(evidence)) evidence = evidence.metrics ?? [];
+  const { verdict, text, action, reasons, n, as_of: at, evidence } = gate.latest;
   return {
-    id: first(gate, "id", "gate_id", "gate") ?? "gate",
-    kind: gate.kind ?? v.kind ?? "",
-    filter: gate.filter ?? gate.spec?.filter ?? {},
-    verdict: typeof v.verdict === "string" ? v.verdict : "NO_DATA",
-    text: v.text?.replace(/^[A-Z_]+: /, "").replace(/^[a-z]+(?= )/, (word) => word[0].toUpperCase() + word.slice(1)),
-    action: v.action,
-    reasons: v.reasons ?? [],
-    n: v.n,
-    needed: v.n_needed,
-    eta_s: v.eta_s,
-    at: seconds(first(v, "as_of", "watermark", "ts")),
+    id: gate.id, kind: gate.kind, filter: gate.filter ?? {},
+    verdict, action, reasons, n, at: seconds(at),
+    text: text.replace(/^[A-Z_]+: /, "").replace(/^[a-z]+(?= )/, (word) => word[0].toUpperCase() + word.slice(1)),
     evidence: evidence.map(readEvidence),
   };
-}
-
-function sentence(gate) {
-  if (gate.text) return gate.text;
-  if (gate.verdict === "FAIL") {
-    const bad = gate.evidence.filter((e) => e.decision === "FAIL").map((e) => e.metric);
-    return bad.length ? `${bad.join(", ")} is shown to be over its limit.` : "A critical metric is shown to be over its limit.";
-  }
-  const more = gate.needed ? ` About ${significant(gate.needed)} more requests are needed` : "";
-  const time = more && gate.eta_s ? `, some ${span(gate.eta_s)} at the present rate` : "";
-  return (SENTENCES[gate.verdict] ?? "") + (more ? `${more}${time}.` : "");
 }
 
 const decisionBadge = (text) => (text ? badge(LOOK[text] ?? "none", text.replace("_", " ")) : "");
@@ -80,8 +47,8 @@ function card(gate) {
   const scope = Object.entries(gate.filter).filter(([, v]) => v).map(([k, v]) => `${k.replace("_", " ")} ${v}`);
   const facts = [
     gate.action ? `Action: ${gate.action}` : "",
-    gate.n === undefined ? "" : `${(gate.n ?? 0).toLocaleString("en-US")} requests seen`,
-    gate.at ? `as of ${dateTime(gate.at)} UTC` : "",
+    `${gate.n.toLocaleString("en-US")} requests seen`,
+    gate.at > 0 ? `as of ${dateTime(gate.at)} UTC` : "",
     gate.reasons.length ? `Reasons: ${gate.reasons.map((r) => r.replaceAll("_", " ")).join(", ")}` : "",
   ].filter(Boolean);
   const sure = gate.evidence[0]?.confidence;
@@ -96,7 +63,7 @@ function card(gate) {
   return el("article", { class: "card gate", "data-gate": gate.id, "data-verdict": gate.verdict },
     el("header", {}, el("h3", {}, gate.id), decisionBadge(gate.verdict),
       el("p", { class: "muted" }, [gate.kind, ...scope].filter(Boolean).join(" · "))),
-    el("p", { class: "gate-text" }, sentence(gate)),
+    el("p", { class: "gate-text" }, gate.text),
     el("p", { class: "muted" }, facts.join(" · ")),
     rows.length ? el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Evidence of gate ${gate.id}` },
       table(`Evidence of gate ${gate.id}`, head, rows)) : null);
@@ -114,7 +81,7 @@ function summarise(button, gates) {
 
 /** Render the body of GET /v1/gates: the panel, its note and the summary in the page's head. */
 export function showGates(root, note, summary, body) {
-  const gates = (Array.isArray(body) ? body : body.gates ?? []).map(readGate);
+  const gates = body.gates.map(readGate);
   const signature = JSON.stringify(gates);
   if (root.dataset.signature === signature) return;
   root.dataset.signature = signature;

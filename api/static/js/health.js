@@ -1,7 +1,7 @@
 // What is serving now: one row per release, and the list of release markers.
 
-import { el, table } from "./dom.js";
-import { dateTime, seconds, show, significant } from "./format.js";
+import { el, setText, table } from "./dom.js";
+import { clock, dateTime, seconds, show, significant } from "./format.js";
 import { coverageState } from "./tiles.js";
 
 export const HEALTH_METRICS = ["requests", "request_rate", "error_rate", "ttft_ms_p95", "latency_ms_p95", "workers"];
@@ -13,12 +13,19 @@ const change = (value, base) => {
   return el("span", { class: "delta" }, `${sign}${significant(Math.abs(ratio), 2)} % vs control`);
 };
 
-/** `rows` as `newestRows` gives them; slices that ended before the newest window are left out. */
-export function showHealth(root, rows) {
-  const newest = Math.max(...rows.map((r) => r.end));
-  const now = rows.filter((r) => r.end > newest - 60 && r.values.requests > 0);
+/**
+ * Rows as `newestRows` gives them. Slices that fell silent more than a minute before the last one
+ * are left out; when all are silent, the note says when traffic last came.
+ * @param {number|null} end newest window of the fleet, epoch seconds
+ */
+export function showHealth(root, note, rows, end) {
+  const busy = rows.filter((r) => r.values.requests > 0);
+  const newest = Math.max(...busy.map((r) => r.end));
+  const now = busy.filter((r) => r.end > newest - 60);
+  const stale = busy.length > 0 && end !== null && end - newest > 60;
+  setText(note, stale ? `No traffic now; the last came in the minute to ${clock(newest)} UTC` : "Last minute of event time");
   if (!now.length) {
-    root.replaceChildren(el("p", { class: "hint" }, "No requests in the last minute of event time."));
+    root.replaceChildren(el("p", { class: "hint" }, "No requests in the last hour of event time."));
     return;
   }
   const total = now.reduce((sum, r) => sum + r.values.requests, 0);

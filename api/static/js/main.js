@@ -113,6 +113,8 @@ function showNow(values, watermark, now) {
   document.body.dataset.phase = any ? "data" : "empty";
   updateTiles(any ? values : null);
   showEmpty($("#empty"), !any);
+  setText($("#now-note"), values?.coverage_state === "no_data"
+    ? "Whole fleet: no traffic in the last minute of event time" : "Whole fleet, last minute of event time");
   const behind = watermark === null ? 0 : (now ?? Date.now() / 1000) - watermark;
   setText($("#asof"), watermark === null ? ""
     : `Data to ${behind > 86_400 ? dateTime(watermark) : clock(watermark)} UTC${behind > 60 ? `, ${span(behind)} ago` : ""}`);
@@ -169,7 +171,8 @@ function draw() {
   const newest = data.times.at(-1);
   const options = {
     grouping: view.group, quantiles: view.quantiles, window_s: store.window_s, releases: state.releases,
-    start: store.start, end: view.zoom ? store.end : (newest ?? store.end), empty: emptyText(),
+    start: view.range === "all" && !view.zoom ? (data.times[0] ?? store.end) - store.step_s : store.start,
+    end: view.zoom ? store.end : (newest ?? store.end), empty: emptyText(),
     theme: document.documentElement.dataset.theme,
   };
   $("#charts").classList.toggle("by-release", view.group === "release");
@@ -178,7 +181,7 @@ function draw() {
   setText($("#charts-note"), `Each point covers the ${store.window.replace(/\D/, " $&")} before it, every ${span(store.step_s)}.${more} Drag on a chart to zoom.`);
   const days = store.end - store.start > 80_000;
   const text = days ? dateTime : clock;
-  setText($("#range-text"), `${text(store.start)} – ${text(options.end)} UTC`);
+  setText($("#range-text"), `${text(options.start)} – ${text(options.end)} UTC`);
 }
 
 /** Load what the view asks for; a newer call cancels an older one. */
@@ -235,7 +238,7 @@ const loadReleases = guarded("#releases", async () => {
 
 const loadHealth = guarded("#health", async () => {
   const rows = await newestRows("release", HEALTH_METRICS);
-  showHealth($("#health"), rows);
+  showHealth($("#health"), $("#health-note"), rows, state.newest);
 });
 
 const loadRequests = guarded("#requests", async () => {

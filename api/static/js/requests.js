@@ -44,9 +44,9 @@ export function showRequests(root, view, requests, onOpen) {
     ["TTFT", 1], ["Latency", 1], ["Tokens in", 1], ["Tokens out", 1], ["Cost", 1]];
   const rows = requests.map((r) => [
     dateTime(seconds(r.ts)),
-    el("button", { type: "button", class: "link", "data-request": r.request_id,
+    r.request_id ? el("button", { type: "button", class: "link", "data-request": r.request_id,
       "aria-label": `Open request ${r.request_id}`, onclick: () => onOpen(r.request_id) },
-    r.request_id.length > 14 ? `${r.request_id.slice(0, 12)}…` : r.request_id),
+    r.request_id.length > 14 ? `${r.request_id.slice(0, 12)}…` : r.request_id) : DASH,
     el("span", {}, statusBadge(r.status), r.error_type ? el("span", { class: "muted" }, ` ${r.error_type}`) : null),
     [r.model, r.model_version].filter(Boolean).join(" ") || DASH,
     [r.release, r.variant].filter(Boolean).join(" · ") || DASH, r.route || DASH,
@@ -56,7 +56,7 @@ export function showRequests(root, view, requests, onOpen) {
   ]);
   const node = table(`${REQUEST_VIEWS[view]} requests`, head, rows, { class: "rows" });
   node.addEventListener("click", (event) => {
-    if (!event.target.closest("button")) event.target.closest("tbody tr")?.querySelector("button").click();
+    if (!event.target.closest("button")) event.target.closest("tbody tr")?.querySelector("button")?.click();
   });
   root.replaceChildren(node);
 }

@@ -1,0 +1,67 @@
+# `make demo` and `make test` are all that a fresh machine needs: python3 >= 3.11 with venv, and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CHROMIUM := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
+
+.PHONY: help demo test test-fast check bench simulate lock browser clean
+
+help: ## what there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/python: 
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Penstock needs Python 3.11 or newer")'
+	@echo "creating $(VENV)"
+	@$(PYTHON) -m venv $(VENV) && touch $@
+
+$(VENV)/server: $(VENV)/python requirements/server.lock pyproject.toml
+	@echo "installing what requirements/server.lock names (once)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/server.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/dev: $(VENV)/server requirements/dev.lock
+	@echo "installing what requirements/dev.lock names (once)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	@touch $@
+
+# mypy resolves `penstock` through this link, because the repository root is the package.
+.build/penstock:
+	@mkdir -p .build && ln -sfn .. $@
+
+demo: $(VENV)/server ## replay an hour of real traffic with a canary, watch it, get the verdict
+	@$(BIN)/penstock demo $(ARGS)
+
+test: $(VENV)/dev .build/penstock browser ## every test
+	@$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+
+test-fast: $(VENV)/dev ## the inner loop, under two minutes
+	@$(BIN)/python -m pytest -m "not slow and not browser" tests/unit tests/contract $(ARGS)
+
+check: $(VENV)/dev .build/penstock ## ruff, mypy strict, import rules
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(VENV)/dev ## every figure of the documentation, beside a rival or a limit
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script $(ARGS) || exit 1; done
+
+simulate: $(VENV)/dev ## the error rates of gates, by simulation
+	@$(BIN)/python benchmarks/gates_simulation.py $(ARGS)
+
+lock: $(VENV)/dev ## resolve the lock files anew
+	@$(BIN)/pip install --quiet uv
+	@$(BIN)/uv pip compile -q pyproject.toml --extra server --group build --generate-hashes --universal --python-version 3.11 --no-emit-index-url --no-header -o requirements/server.lock
+	@$(BIN)/uv pip compile -q pyproject.toml --extra server --extra dev --group build --generate-hashes --universal --python-version 3.11 --no-emit-index-url --no-header -c requirements/server.lock -o requirements/dev.lock
+
+# The page is tested in a real browser. On Debian as root it is installed when missing.
+browser:
+ifeq ($(CHROMIUM),)
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "installing chromium"; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium >/dev/null; \
+	else echo "no chromium: the browser tests will say that they did not run"; fi
+endif
+
+clean: ## remove what was built
+	rm -rf $(VENV) .build build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,102 @@
+"""The API, put together: every dependency comes in as an argument, nothing is kept in globals."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from importlib import metadata
+from typing import Any
+
+from fastapi import APIRouter, Depends, FastAPI, Response
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from ..schemas.config import Configuration
+from ..schemas.ports import IngestPort, StoreReader
+from . import coverage, events, gates, health, live, metrics, page, problems, releases, requests
+from . import windows as windows_module
+from .answers import Answer
+from .auth import Access, Guard
+from .keys import SCOPES, Scope
+from .models import LiveMessage
+
+_DESCRIPTION = """\
+Events in, windows and verdicts out. Errors are `application/problem+json`; times are ISO 8601 in
+UTC; null is a value that cannot be told, never zero. docs/api.md has an example of each call."""
+
+
+def build_app(
+    ingest: IngestPort,
+    store: StoreReader,
+    configuration: Configuration,
+    access: Access,
+    *,
+    is_stopping: Callable[[], bool] = lambda: False,
+    monotonic_s: Callable[[], float] = time.monotonic,
+    wall_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+) -> FastAPI:
+    """The application.
+
+    Args:
+        ingest: takes events in.
+        store: runs read-only SQL; blocking, so its callers run in threads.
+        configuration: limits and gates.
+        access: whether keys are needed, and where they are.
+        is_stopping: whether the server was told to end. Open streams and waits end within half a
+            second then; uvicorn waits for them (`lambda: server.should_exit`).
+        monotonic_s: clock of rate limits.
+        wall_us: clock of the live stream, integer microseconds since 1970.
+    """
+    version = metadata.version("penstock")
+    # No /docs page of the framework: it would load its scripts from elsewhere.
+    app = FastAPI(
+        title="Penstock",
+        version=version,
+        description=_DESCRIPTION,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+    )
+    problems.install(app)
+    guard = Guard(access, monotonic_s)
+    verdicts = gates.Verdicts(store, configuration.gates, lambda: ingest.status().watermark_us)
+    reader = live.LiveReader(store, verdicts, ingest, wall_us)
+    checks = health.Health(ingest, store, configuration.limits, version)
+    guarded: tuple[tuple[APIRouter, tuple[Scope, ...]], ...] = (
+        (events.routes(ingest, configuration.limits.max_body_mb), ("ingest",)),
+        (windows_module.routes(store), ("read",)),
+        (requests.routes(store), ("read",)),
+        (releases.routes(store), ("read",)),
+        (coverage.routes(store), ("read",)),
+        (gates.routes(verdicts, is_stopping), ("gate", "read")),
+        (live.routes(reader, is_stopping), ("read",)),
+        (health.routes(checks), ("read",)),
+        (metrics.routes(ingest, store, version), ("read",)),
+        (_openapi_routes(app), SCOPES),
+    )
+    app.include_router(health.open_routes(checks))
+    for router, scopes in guarded:
+        app.include_router(router, dependencies=[Depends(guard.needs(*scopes))])
+    page.install(app)
+    return app
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document of an application, with the shapes that no route names directly."""
+    document = app.openapi()
+    extra: list[type[BaseModel]] = [problems.Problem, LiveMessage]
+    _, definitions = models_json_schema(
+        [(model, "serialization") for model in extra],
+        ref_template="#/components/schemas/{model}",
+    )
+    document["components"]["schemas"] |= definitions["$defs"]
+    return document
+
+
+def _openapi_routes(app: FastAPI) -> APIRouter:
+    async def openapi() -> Response:
+        return Answer(describe(app))
+
+    router = APIRouter()
+    router.add_api_route("/openapi.json", openapi, methods=["GET"], include_in_schema=False)
+    return router

@@ -1,0 +1,328 @@
+"""What the emitter costs the thread that calls it. `python benchmarks/emitter.py [--quick]`.
+
+Four questions, each with its limit and a rival or a baseline in the same run:
+the cost of one call (p50, p99), what a loop of 1 kHz loses, what a disabled emitter costs, and how
+fast the flusher is (which decides how much it can disturb).
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from time import perf_counter_ns
+from typing import Any
+
+import numpy as np
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from penstock import Emitter, EmitterSettings
+from prometheus_client import CollectorRegistry, Histogram
+
+STEP: dict[str, Any] = {
+    "step": 1,
+    "step_ms": 12.5,
+    "batch_size": 16,
+    "batch_capacity": 32,
+    "prefill_tokens": 512,
+    "decode_tokens": 16,
+    "queue_prefill": 3,
+    "queue_decode": 1,
+    "running": 16,
+    "kv_cache_usage": 0.42,
+}
+
+
+class NowhereTransport:
+    """Takes frames and forgets them: the network is not what is measured."""
+
+    def send(self, frames: list[bytes]) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def abandon(self) -> None:
+        pass
+
+
+class NowhereExporter(SpanExporter):
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        return SpanExportResult.SUCCESS
+
+
+def make_emitter(**more: Any) -> Emitter:
+    settings = EmitterSettings(spool_dir=tempfile.mkdtemp(prefix="penstock-bench-"))
+    return Emitter(
+        worker_id="w", model="m", transport=NowhereTransport(), settings=settings, **more
+    )
+
+
+def call_costs_ns(function: Callable[[int], None], calls: int, pause_every: int = 50) -> Any:
+    """Cost of each call in nanoseconds, timer included; pauses let background threads work."""
+    costs = np.empty(calls, np.int64)
+    for i in range(calls):
+        begin = perf_counter_ns()
+        function(i)
+        costs[i] = perf_counter_ns() - begin
+        if i % pause_every == 0:
+            time.sleep(0.001)
+    return costs
+
+
+def line(name: str, figures: str, limit: str = "", ok: bool | None = None) -> None:
+    verdict = "" if ok is None else ("ok" if ok else "OVER")
+    print(f"{name:<44}{figures:<34}{limit:<26}{verdict}")
+
+
+def bench_calls(calls: int) -> None:
+    print("\nOne call on the caller's thread, ns (with the timer's own cost)")
+    emitter = make_emitter()
+    step = emitter.step
+    registry = CollectorRegistry()
+    histogram = Histogram("step_ms", "step", ["model"], registry=registry)
+    child = histogram.labels("m")
+    provider = TracerProvider()
+    provider.add_span_processor(BatchSpanProcessor(NowhereExporter(), max_queue_size=1 << 20))
+    tracer = provider.get_tracer("bench")
+
+    def emit(i: int) -> None:
+        step(
+            step=i,
+            step_ms=12.5,
+            batch_size=16,
+            batch_capacity=32,
+            prefill_tokens=512,
+            decode_tokens=16,
+            queue_prefill=3,
+            queue_decode=1,
+            running=16,
+            kv_cache_usage=0.42,
+        )
+
+    def observe(i: int) -> None:
+        child.observe(12.5)
+
+    def ten_observes(i: int) -> None:
+        for _ in range(10):
+            child.observe(12.5)
+
+    def span(i: int) -> None:
+        with tracer.start_as_current_span("step", attributes=STEP):
+            pass
+
+    rows: list[tuple[str, Callable[[int], None]]] = [
+        ("timer alone", lambda i: None),
+        ("emit.step, ten fields", emit),
+        ("prometheus_client, one observe", observe),
+        ("prometheus_client, ten observes", ten_observes),
+        ("OpenTelemetry span, ten attributes", span),
+    ]
+    # Rounds take turns, so that the machine's other work hits all alike.
+    found: dict[str, list[Any]] = {name: [] for name, _ in rows}
+    for _ in range(5):
+        for name, function in rows:
+            found[name].append(call_costs_ns(function, calls))
+    ours = 0.0
+    for name, _ in rows:
+        p50 = min(float(np.percentile(costs, 50)) for costs in found[name])
+        p99 = min(float(np.percentile(costs, 99)) for costs in found[name])
+        figures = f"p50 {p50:7.0f}   p99 {p99:7.0f}"
+        if name.startswith("emit"):
+            ours = p50
+            line(name, figures, "p50 <= 1000, p99 <= 3000", p50 <= 1000 and p99 <= 3000)
+        else:
+            line(name, figures, f"{p50 / ours:.1f} times emit.step" if ours else "")
+    emitter.close()
+    provider.shutdown()
+
+
+def one_turn(work: int) -> int:
+    total = 0
+    for i in range(work):
+        total += i * i
+    return total
+
+
+def calibrate() -> int:
+    """Iterations of `one_turn` that take about 0.9 ms: the loop is busy, as engines are."""
+    work = 1000
+    while True:
+        begin = perf_counter_ns()
+        one_turn(work)
+        took = perf_counter_ns() - begin
+        if took > 800_000:
+            return int(work * 900_000 / took)
+        work *= 2
+
+
+def loop_costs(turns: int, work: int, record: Callable[[int], None] | None) -> Any:
+    """Busy time of each turn of a 1 kHz loop, ns."""
+    costs = np.empty(turns, np.int64)
+    due = perf_counter_ns()
+    for i in range(turns):
+        begin = perf_counter_ns()
+        one_turn(work)
+        if record is not None:
+            record(i)
+        costs[i] = perf_counter_ns() - begin
+        due += 1_000_000
+        rest = due - perf_counter_ns()
+        if rest > 0:
+            time.sleep(rest / 1e9)
+        else:
+            due = perf_counter_ns()
+    return costs
+
+
+def bench_loop(turns: int, pairs: int) -> None:
+    print(
+        "\nA loop of 1 kHz, busy for 0.9 ms of each turn, with and without one step event per turn"
+    )
+    work = calibrate()
+    emitter = make_emitter()
+
+    def record(i: int) -> None:
+        emitter.step(
+            step=i,
+            step_ms=12.5,
+            batch_size=16,
+            batch_capacity=32,
+            prefill_tokens=512,
+            decode_tokens=16,
+            queue_prefill=3,
+            queue_decode=1,
+            running=16,
+            kv_cache_usage=0.42,
+        )
+
+    with emitter:
+        changes, base = [], []
+        for pair in range(pairs):
+            # ABBA: a drift of the machine's speed hits both sides alike.
+            order = [None, record, record, None] if pair % 2 else [record, None, None, record]
+            runs = [(way, float(np.percentile(loop_costs(turns, work, way), 50))) for way in order]
+            without = statistics.mean(cost for way, cost in runs if way is None)
+            with_ = statistics.mean(cost for way, cost in runs if way is not None)
+            changes.append(100.0 * (with_ - without) / without)
+            base.append(without)
+    median = statistics.median(changes)
+    quartiles = np.percentile(changes, [25, 75])
+    line(
+        "slow-down of the turn's p50",
+        f"{median:+.3f} % ({quartiles[0]:+.3f} .. {quartiles[1]:+.3f})",
+        "< 0.1 %",
+        median < 0.1,
+    )
+    print(
+        f"  turn without: {statistics.median(base) / 1000:.1f} us; {pairs} ABBA groups of {turns}"
+    )
+
+
+def bench_disabled(calls: int) -> None:
+    print("\nPENSTOCK_DISABLED=1, ns per call above an empty function with the same arguments")
+    os.environ["PENSTOCK_DISABLED"] = "1"
+    emitter = make_emitter()
+    del os.environ["PENSTOCK_DISABLED"]
+
+    def empty(*args: Any, **fields: Any) -> None:
+        pass
+
+    def per_call(function: Callable[..., None]) -> float:
+        begin = perf_counter_ns()
+        for i in range(calls):
+            function(
+                step=i,
+                step_ms=12.5,
+                batch_size=16,
+                batch_capacity=32,
+                prefill_tokens=512,
+                decode_tokens=16,
+                queue_prefill=3,
+                queue_decode=1,
+                running=16,
+                kv_cache_usage=0.42,
+            )
+        return (perf_counter_ns() - begin) / calls
+
+    def guard() -> float:
+        begin = perf_counter_ns()
+        for _ in range(calls):
+            with emitter.track_request(route="/chat"):
+                pass
+        return (perf_counter_ns() - begin) / calls
+
+    def per_attribute_call() -> float:
+        begin = perf_counter_ns()
+        for i in range(calls):
+            emitter.step(
+                step=i,
+                step_ms=12.5,
+                batch_size=16,
+                batch_capacity=32,
+                prefill_tokens=512,
+                decode_tokens=16,
+                queue_prefill=3,
+                queue_decode=1,
+                running=16,
+                kv_cache_usage=0.42,
+            )
+        return (perf_counter_ns() - begin) / calls
+
+    rounds = [(per_call(empty), per_attribute_call(), guard()) for _ in range(15)]
+    baseline, ours, guarded = (min(column) for column in zip(*rounds, strict=True))
+    extra = ours - baseline
+    line("empty function, ten keywords", f"{baseline:.0f}")
+    line("emitter.step", f"{ours:.0f}  ({extra:+.0f})", "<= 60 above", extra <= 60)
+    line("with emitter.track_request(route=...)", f"{guarded:.0f}")
+
+
+def bench_flusher(events: int) -> None:
+    print("\nThe flusher, us per event of its own thread")
+    settings = EmitterSettings(
+        flush_interval_s=3600, spool_dir=tempfile.mkdtemp(prefix="penstock-bench-")
+    )
+    emitter = Emitter(worker_id="w", model="m", transport=NowhereTransport(), settings=settings)
+    request = {
+        "request_id": "r",
+        "trace_id": "t",
+        "route": "/chat",
+        "status": "ok",
+        "input_tokens": 400,
+        "output_tokens": 100,
+        "latency_ms": 950.0,
+        "ttft_ms": 120.0,
+        "features": {"length": 400.0},
+    }
+    with emitter:
+        for name, record, fields in (
+            ("step, ten fields", emitter.step, STEP),
+            ("request, nine fields and features", emitter.request, request),
+        ):
+            costs = []
+            for _ in range(3):
+                for _ in range(events):
+                    record(**fields)
+                gc.collect()
+                begin = time.process_time()
+                emitter.flush(60)
+                costs.append((time.process_time() - begin) / events * 1e6)
+            line(name, f"{min(costs):.2f}  ({1 / min(costs):.2f} M events/s)")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a tenth of the work")
+    quick = parser.parse_args().quick
+    bench_calls(2_000 if quick else 20_000)
+    bench_loop(500 if quick else 2_000, 3 if quick else 12)
+    bench_disabled(20_000 if quick else 200_000)
+    bench_flusher(20_000 if quick else 100_000)
+
+
+if __name__ == "__main__":
+    main()

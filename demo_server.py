@@ -1,0 +1,187 @@
+"""The server of a demo: `penstock up` as a process, and questions to its API."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from .demo_view import LIVE_METRICS, Figures, WindowRow
+from .schemas.errors import PenstockError
+
+GATE = "canary-limits"
+_READY_S = 90.0
+
+
+class DemoFailed(PenstockError):
+    """Something of the demo does not work; the text says what."""
+
+    slug = "demo-failed"
+
+
+class Server:
+    """A running `penstock up`, and what its API says.
+
+    Args:
+        process: the server.
+        url: its address.
+        log: file with its output.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+        self.process = process
+        self.url = url
+        self._log = log
+        # Not by way of a proxy that the environment may name.
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def get(self, path: str, **parameters: Any) -> Any:
+        """The JSON answer of a GET.
+
+        Raises:
+            DemoFailed: it is an error, or there is none.
+        """
+        query = urlencode(parameters, doseq=True)
+        try:
+            with self._opener.open(f"{self.url}{path}?{query}", timeout=40) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            detail = error.read(500).decode(errors="replace")
+            raise DemoFailed(f"GET {path}: {error.code} {detail}") from error
+        except (OSError, ValueError) as error:
+            raise DemoFailed(f"GET {path}: {error}\n{self.tail()}") from error
+
+    def tail(self) -> str:
+        """The last lines of the server's output."""
+        if not self._log.exists():
+            return ""
+        return "\n".join(self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
+
+    def wait_ready(self) -> None:
+        """Wait until /ready says so.
+
+        Raises:
+            DemoFailed: the server ended, or takes too long.
+        """
+        deadline = time.monotonic() + _READY_S
+        while True:
+            try:
+                self.get("/ready")
+                return
+            except DemoFailed as error:
+                if self.process.poll() is not None:
+                    raise DemoFailed(f"the server ended:\n{self.tail()}") from error
+                if time.monotonic() > deadline:
+                    raise DemoFailed(f"the server is not ready:\n{self.tail()}") from error
+            time.sleep(0.1)
+
+    def verdict(self) -> dict[str, Any]:
+        """The gate's newest answer."""
+        answer: dict[str, Any] = self.get(f"/v1/gates/{GATE}/verdict")
+        return answer
+
+    def windows(self, window: str, metrics: tuple[str, ...], end_us: int | None) -> list[WindowRow]:
+        """The newest window of each variant that ends at or before `end_us`."""
+        until = {} if end_us is None else {"end": iso(end_us)}
+        answer = self.get(
+            "/v1/windows", window=window, metric=",".join(metrics), grouping="release", **until
+        )
+        return [
+            {
+                "window": window,
+                "variant": series["slice"]["variant"],
+                "release": series["slice"]["release"],
+                "end": point["end"],
+                "coverage": point["coverage"],
+                "coverage_state": point["coverage_state"],
+                **point["values"],
+            }
+            for series in answer["series"]
+            for point in series["points"][-1:]
+        ]
+
+    def figures(self) -> Figures:
+        """What the terminal shows while the replay runs."""
+        rows = self.windows("1m", LIVE_METRICS, None)
+        newest = max((row["end"] for row in rows), default="")
+        return Figures([row for row in rows if row["end"] == newest], self.verdict())
+
+
+@contextmanager
+def running_server(folder: Path, port: int | None, *, leave_open: bool) -> Iterator[Server]:
+    """`penstock up` as a process; stopped at the end, unless it is to be left running.
+
+    Args:
+        folder: with its penstock.yaml; the store and the log are put beside it.
+        port: None for 8080, or a free one when that is taken.
+        leave_open: leave it running where the block ends without an exception.
+
+    Raises:
+        DemoFailed: it does not start.
+    """
+    port = port or _free_port()
+    log = folder / "server.log"
+    command = [sys.executable, "-m", "penstock", "up", "--data", str(folder / "data")]
+    command += ["--port", str(port), "--config", str(folder / "penstock.yaml")]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is for the demo, which then stops it in order
+        )
+    server = Server(process, f"http://127.0.0.1:{port}", log)
+    finished = False
+    try:
+        server.wait_ready()
+        yield server
+        finished = True
+    finally:
+        if not (leave_open and finished):
+            _stop(process)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.terminate()
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _free_port(preferred: int = 8080) -> int:
+    """The port that `penstock up` takes by default, or any other when it is taken."""
+    for port in (preferred, 0):
+        with socket.socket() as probe:
+            if os.name == "posix":  # as servers do; elsewhere it means something else
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise DemoFailed("no free port")
+
+
+def iso(time_us: int) -> str:
+    """A time as the API writes it, from microseconds since 1970 UTC."""
+    return datetime.fromtimestamp(time_us / 1e6, UTC).isoformat().replace("+00:00", "Z")
+
+
+def parse_us(text: str) -> int:
+    """Microseconds since 1970 UTC of a time as the API writes it."""
+    return round(datetime.fromisoformat(text).timestamp() * 1e6)

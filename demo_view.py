@@ -1,0 +1,268 @@
+"""What `penstock demo` shows on the terminal: progress, live figures, the table and the verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+from rich.text import Text
+
+from .producers.fleet import CANARIES, Fleet
+from .producers.replay import Progress, ReplaySummary
+from .producers.traffic import BASE_ERROR_RATIO
+
+WindowRow: TypeAlias = dict[str, Any]
+"""A window of a variant: window, variant, release, end, coverage, and its metrics by name."""
+
+LIVE_METRICS = ("request_rate", "ttft_ms_p95", "tpot_ms_p95", "error_rate", "tokens_per_s")
+FINAL_METRICS = (
+    "requests",
+    "request_rate",
+    "error_rate",
+    "ttft_ms_p50",
+    "ttft_ms_p95",
+    "ttft_ms_p99",
+    "tpot_ms_p50",
+    "tpot_ms_p95",
+    "latency_ms_p50",
+    "latency_ms_p95",
+    "tokens_per_s",
+    "cost_per_1k_tokens_usd",
+    "cache_hit_rate",
+    "safety_rate",
+    "acceptance_rate",
+)
+_COLOURS = {"PASS": "green", "FAIL": "red", "UNDECIDED": "yellow"}
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What the API says while the replay runs: the last minute by variant, and the verdict."""
+
+    windows: list[WindowRow] = field(default_factory=list)
+    verdict: Mapping[str, Any] = field(default_factory=dict)
+
+
+class View:
+    """The terminal of a demo.
+
+    Args:
+        quiet: show nothing on standard output; progress goes to standard error if that is a
+            terminal.
+        console: where to write, by default the terminal.
+
+    Attributes:
+        figures: set by whoever reads the API, shown with the next progress.
+    """
+
+    def __init__(self, *, quiet: bool, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=quiet, highlight=False)
+        self._silent = quiet and not self._console.is_terminal
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=40),
+            TextColumn("{task.percentage:3.0f} %"),
+            TimeElapsedColumn(),
+            console=self._console,
+        )
+        self._task = self._bar.add_task("starting workers", total=1.0)
+        self._live: Live | None = None
+        self._plain = not self._console.is_terminal
+        self._told = 0
+        self.figures = Figures()
+
+    def begin(self, fleet: Fleet, speed: float, config: str, url: str) -> None:
+        """What is about to happen."""
+        trace = fleet.traffic.trace
+        hurry = "as fast as it goes" if math.isinf(speed) else f"{speed:g} times as fast"
+        self._print(
+            f"[bold]{len(trace):,} requests[/] of a real LLM service, {trace.duration_us / 60e6:.0f}"
+            f" minutes of 16 November 2023 ({trace.name}, Azure Public Dataset, CC-BY-4.0),\n"
+            f"replayed {hurry} through {len(fleet.workers)} worker processes, each with a "
+            "simulated inference engine."
+        )
+        for plan in fleet.workers:
+            if plan.arm.variant == "canary" and fleet.canary_from_us is not None:
+                self._print(_canary(fleet, plan.arm.slowdown, plan.arm.error_ratio))
+        self._print(f"\n[dim]{config}[/]", markup=True)
+        self._print(f"Dashboard: [bold]{url}[/]\n")
+
+    @contextmanager
+    def live(self) -> Iterator[None]:
+        """Show progress while the block runs; where there is no terminal, a line now and then."""
+        if self._silent or self._plain:
+            yield
+            return
+        with Live(self._render(), console=self._console, refresh_per_second=4) as live:
+            self._live = live
+            try:
+                yield
+            finally:
+                live.update(self._render())
+                self._live = None
+
+    def progress(self, progress: Progress) -> None:
+        """Show how far the replay is."""
+        clock = datetime.fromtimestamp(progress.event_us / 1e6, UTC).strftime("%H:%M:%S")
+        words = f"{clock} UTC   {progress.emitted['request']:,} requests, "
+        words += f"{progress.emitted['step']:,} engine steps"
+        self._bar.update(self._task, completed=progress.done, description=words)
+        if self._live is not None:
+            self._live.update(self._render())
+        elif self._plain and int(progress.done * 10) > self._told:
+            self._told = int(progress.done * 10)
+            self._print(f"{progress.done:4.0%}  {words}   {_sentence(self.figures.verdict)}")
+
+    def settling(self) -> None:
+        """The replay has ended."""
+        self._print("[dim]waiting for the last windows and the verdict[/]")
+
+    def end(
+        self,
+        summary: ReplaySummary,
+        windows: list[WindowRow],
+        verdict: Mapping[str, Any],
+        counts: Mapping[str, Any],
+        url: str,
+        pid: int | None,
+    ) -> None:
+        """The table, the verdict and where to look."""
+        self._print(windows_table(windows))
+        self._print(evidence_table(verdict))
+        colour = _COLOURS.get(verdict["verdict"], "magenta")
+        self._print(f"[bold {colour}]{verdict['verdict']}[/]  {_sentence(verdict)}")
+        if summary.canary_us is not None and verdict["verdict"] in ("PASS", "FAIL"):
+            decided = datetime.fromisoformat(verdict["as_of"]).timestamp() - summary.canary_us / 1e6
+            self._print(
+                f"decided {decided / 60:.1f} minutes (of event time) after the canary began"
+            )
+        kinds = ", ".join(f"{n:,} {kind}" for kind, n in sorted(summary.emitted.items()))
+        self._print(
+            f"\nemitted {counts['emitted']:,} ({kinds}), stored {counts['stored']:,}, "
+            f"duplicate {counts['duplicate']:,}, rejected {counts['rejected']:,}, "
+            f"coverage {counts['coverage']}, in {summary.wall_s:.0f} s"
+        )
+        if counts["emitted"] != counts["stored"]:
+            self._print("[bold red]stored is not what was emitted[/]")
+        if pid is not None:
+            self._print(f"The server is still running: [bold]{url}[/] (stop it with: kill {pid})")
+        else:
+            self._print("The server has stopped; [bold]penstock demo --open[/] leaves it running.")
+
+    def _render(self) -> RenderableType:
+        return Group(self._bar, live_table(self.figures))
+
+    def _print(self, what: RenderableType, markup: bool = True) -> None:
+        if not self._silent:
+            self._console.print(what, markup=markup)
+
+
+def live_table(figures: Figures) -> RenderableType:
+    """The last minute of each variant, and the verdict so far."""
+    table = Table(title="last minute of event time", title_justify="left", box=None)
+    for name in ("variant", "req/s", "TTFT p95 ms", "TPOT p95 ms", "errors", "tokens/s"):
+        table.add_column(name, justify="left" if name == "variant" else "right")
+    for row in figures.windows:
+        table.add_row(
+            f"{row['variant']} {row['release']}",
+            _number(row["request_rate"], ".1f"),
+            _number(row["ttft_ms_p95"], ",.0f"),
+            _number(row["tpot_ms_p95"], ",.1f"),
+            _number(row["error_rate"], ".2%"),
+            _number(row["tokens_per_s"], ",.0f"),
+        )
+    verdict = str(figures.verdict.get("verdict", ""))
+    line = Text.assemble(
+        ("verdict so far: ", "bold"),
+        (verdict or "-", _COLOURS.get(verdict, "")),
+        f"  {_sentence(figures.verdict)}",
+    )
+    return Group(table, line)
+
+
+def windows_table(windows: list[WindowRow]) -> Table:
+    """The last windows of each variant."""
+    table = Table(title="windows at the end of the hour", title_justify="left")
+    names = ("window", "variant", "requests", "errors", "TTFT p50", "p95", "p99", "TPOT p95")
+    for name in (*names, "e2e p95", "tokens/s", "USD/1k tok"):
+        table.add_column(name, justify="left" if name in ("window", "variant") else "right")
+    for row in windows:
+        table.add_row(
+            row["window"],
+            f"{row['variant']} {row['release']}",
+            _number(row["requests"], ",d"),
+            _number(row["error_rate"], ".2%"),
+            _number(row["ttft_ms_p50"], ",.0f"),
+            _number(row["ttft_ms_p95"], ",.0f"),
+            _number(row["ttft_ms_p99"], ",.0f"),
+            _number(row["tpot_ms_p95"], ",.1f"),
+            _number(row["latency_ms_p95"], ",.0f"),
+            _number(row["tokens_per_s"], ",.0f"),
+            _number(row["cost_per_1k_tokens_usd"], ".5f"),
+            end_section=row["variant"] == "control",
+        )
+    return table
+
+
+def evidence_table(verdict: Mapping[str, Any]) -> Table:
+    """One line per metric of the gate: the limit, what was found, how sure that is."""
+    table = Table(title="evidence", title_justify="left")
+    for name in ("limit", "requests", "beyond it", "estimate", "at least", "at most", "allowed"):
+        table.add_column(name, justify="left" if name == "limit" else "right")
+    table.add_column("decision")
+    for entry in verdict.get("evidence", ()):
+        form = ".2%" if entry["unit"] == "ratio" else ".3g"
+        table.add_row(
+            entry["declared"],
+            _number(entry["n"], ",d"),
+            _number(entry["bad"], ",d"),
+            _number(entry["estimate"], form),
+            _number(entry["low"], form),
+            _number(entry["high"], form),
+            _number(entry["limit"], form),
+            _decision(entry),
+        )
+    return table
+
+
+def _decision(entry: Mapping[str, Any]) -> Text:
+    decision = str(entry["decision"])
+    needed = entry["n_needed"]
+    more = f" (about {needed:,} more)" if decision == "UNDECIDED" and needed else ""
+    return Text(decision + more, _COLOURS.get(decision, ""))
+
+
+def _canary(fleet: Fleet, slowdown: float, error_ratio: float) -> str:
+    assert fleet.canary_from_us is not None
+    fate = next(
+        name
+        for name, arm in CANARIES.items()
+        if (arm.slowdown, arm.error_ratio) == (slowdown, error_ratio)
+    )
+    how = {
+        "good": "as good as control",
+        "slow": f"decoding takes {slowdown - 1:.0%} longer",
+        "errors": f"{BASE_ERROR_RATIO:.1%} of requests fail on control, {error_ratio:.1%} on it",
+    }[fate]
+    return (
+        f"From minute {fleet.canary_from_us / 60e6:.0f} on a canary takes "
+        f"{fleet.canary_share:.0%} of the traffic: [bold]{fate}[/], {how}."
+    )
+
+
+def _sentence(verdict: Mapping[str, Any]) -> str:
+    """The gate's own sentence, or its reasons."""
+    return str(verdict.get("text") or ", ".join(verdict.get("reasons", ())))
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)

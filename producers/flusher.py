@@ -1,0 +1,188 @@
+"""The thread that turns buffered calls into frames, so that callers never do."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from ..schemas.errors import PenstockError
+from ..schemas.events import EventName
+from .framer import Framer
+from .guards import Tracker
+from .outbox import Outbox
+from .rows import Row, RowBuilder
+from .settings import EmitterSettings
+from .snapshot import Counters
+
+_LOG = logging.getLogger("penstock")
+Call = tuple[EventName, int, dict[str, Any]]
+
+# Rows handled between two moments at which another thread may take the interpreter lock at once,
+# instead of waiting out its switch interval (5 ms).
+_ROWS_AT_ONCE = 128
+_BREATH_S = 20e-6
+_CLOCK_STEP_US = 1_000_000
+# What values that callers give may raise when they are merged, hashed and redacted.
+_BAD_ROW = (
+    TypeError,
+    ValueError,
+    AttributeError,
+    LookupError,
+    OverflowError,
+    RecursionError,
+    PenstockError,
+)
+
+
+class Flusher:
+    """Drains the buffer into frames every `flush_interval_s`.
+
+    `cycle` is called by the thread, and by others who want everything flushed now; `lock` is held
+    meanwhile, and over no network operation.
+
+    Args:
+        calls: the buffer callers append to; any thread may append at any time.
+        clock_us: the emitter's clock.
+        calls_per_us: what call times are divided by to give microseconds.
+    """
+
+    def __init__(
+        self,
+        calls: deque[Call],
+        builder: RowBuilder,
+        framer: Framer,
+        outbox: Outbox,
+        tracker: Tracker,
+        settings: EmitterSettings,
+        clock_us: Callable[[], int],
+        calls_per_us: int,
+    ) -> None:
+        self.lock = threading.RLock()
+        self.framer = framer
+        self.counters = Counters(clock_us())
+        self._calls = calls
+        self._builder = builder
+        self._outbox = outbox
+        self._tracker = tracker
+        self._settings = settings
+        self._clock_us = clock_us
+        self._calls_per_us = calls_per_us
+        self._last_frame_s = float("-inf")
+        self._last_count = 0
+        self._warned = False
+        self._stop = threading.Event()
+        self._thread = self._spawn()
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop the thread and send what is left, with the boot's closing record."""
+        self._stop.set()
+        if self._thread.ident is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+        self.cycle(closing=True)
+
+    def cycle(self, *, closing: bool = False) -> None:
+        """Put everything that is buffered now into frames, and these into the outbox."""
+        with self.lock:
+            for fields in self._tracker.overdue():
+                self._calls.append(("request", self._clock_us() * self._calls_per_us, fields))
+            promise_us = self._read_clock()
+            count = len(self._calls)
+            dropped = max(0, count - self._settings.max_buffered_events)
+            for _ in range(dropped):
+                self._calls.popleft()
+            self.framer.skip(dropped)
+            self._warn_if(dropped, "the buffer was full")
+            self.framer.declare(self._outbox.take_gaps())
+            self._last_count = count
+            self._frame(count - dropped, promise_us)
+            if closing:
+                self._put([self.framer.control(self._read_clock(), closing=True)])
+            else:
+                self._beat(promise_us)
+
+    def _spawn(self) -> threading.Thread:
+        return threading.Thread(target=self._run, name="penstock-flusher", daemon=True)
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.wait(self._pause_s()):
+                self.cycle()
+        finally:
+            # Nothing known raises here. If something does, threading.excepthook tells of it, and
+            # another thread goes on: a dead flusher would be silent loss in the user's process.
+            if not self._stop.is_set():
+                self._thread = self._spawn()
+                self._thread.start()
+
+    def _pause_s(self) -> float:
+        """The flush interval, less while more than a frame comes in one."""
+        full = self._settings.max_frame_events
+        return self._settings.flush_interval_s * min(1.0, full / max(self._last_count, 1))
+
+    def _read_clock(self) -> int:
+        """The clock, never behind what was promised unless somebody has set it back."""
+        boot, now_us = self.framer.boot, self._clock_us()
+        if now_us < boot.promised_us - _CLOCK_STEP_US:
+            boot.promised_us = now_us
+        return max(now_us, boot.promised_us)
+
+    def _frame(self, count: int, promise_us: int) -> None:
+        """The `count` oldest calls as frames of at most `max_frame_events`, one kind each.
+
+        Only the very last frame carries the new promise: until then earlier rows are still to come.
+        """
+        while count > 0:
+            chunk = min(count, self._settings.max_frame_events)
+            count -= chunk
+            groups = list(self._build(chunk).items())
+            for place, (kind, rows) in enumerate(groups):
+                last = count == 0 and place == len(groups) - 1
+                clock_us = promise_us if last else self.framer.boot.promised_us
+                self._put(self.framer.frames(kind, rows, clock_us))
+                self.counters.observe(kind, rows)
+                time.sleep(_BREATH_S)
+
+    def _build(self, count: int) -> dict[EventName, list[Row]]:
+        groups: dict[EventName, list[Row]] = {}
+        build, popleft = self._builder.build, self._calls.popleft
+        promised_us, divisor = self.framer.boot.promised_us, self._calls_per_us
+        bad = 0
+        for place in range(count):
+            kind, called, fields = popleft()
+            # A thread may have been interrupted between reading the clock and appending: its event
+            # belongs behind the promise that was made meanwhile.
+            ts = max(called // divisor, promised_us)
+            try:
+                groups.setdefault(kind, []).append(build(kind, ts, fields))
+            except _BAD_ROW as error:
+                bad += 1
+                self._warn_if(1, f"a {kind} event could not be read: {error!r}")
+            if place % _ROWS_AT_ONCE == _ROWS_AT_ONCE - 1:
+                time.sleep(_BREATH_S)
+        self.framer.skip(bad)
+        return groups
+
+    def _beat(self, promise_us: int) -> None:
+        """Heartbeat when nothing else was sent for a while and the server takes frames."""
+        silent_s = time.monotonic() - self._last_frame_s
+        due = silent_s >= self._settings.heartbeat_s - self._settings.flush_interval_s / 2
+        if due and (self._outbox.empty or self.framer.has_gaps):
+            self._put([self.framer.control(promise_us)])
+
+    def _put(self, frames: list[bytes]) -> None:
+        if frames:
+            self._last_frame_s = time.monotonic()
+            self._outbox.put(frames)
+
+    def _warn_if(self, count: int, why: str) -> None:
+        if count and not self._warned:
+            self._warned = True
+            _LOG.warning("%d events dropped and declared as a gap (said once): %s", count, why)

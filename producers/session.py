@@ -1,0 +1,183 @@
+"""One boot of an emitter: its buffer's flusher, its outbox, its sender, and how they end."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .flusher import Call, Flusher
+from .framer import Boot, Framer
+from .guards import Tracker
+from .outbox import Outbox
+from .redact import KeyedHash, Redactor
+from .rows import RowBuilder
+from .sampling import Sampler
+from .sender import Backoff, DeliveryCounts, Sender
+from .settings import EmitterSettings, check_private, spool_folder
+from .snapshot import Counters, Delivery, Snapshot
+from .spool import Spool, boot_folder
+from .transport import HttpTransport, Transport
+
+
+class Session:
+    """Everything that belongs to one boot_id; a forked child makes a new one."""
+
+    def __init__(
+        self,
+        worker_id: str,
+        *,
+        calls: deque[Call],
+        tracker: Tracker,
+        settings: EmitterSettings,
+        address: str,
+        transport: Transport | None,
+        defaults: Mapping[str, Any],
+        clock_us: Callable[[], int],
+        calls_per_us: int,
+    ) -> None:
+        self.boot = Boot(worker_id)
+        self.warned_late = False
+        self._settings = settings
+        self._clock_us = clock_us
+        self._spool_dir = spool_folder(settings, address)
+        self._transport = transport or HttpTransport(
+            address,
+            api_key=settings.api_key,
+            timeout_s=settings.timeout_s,
+            on_rejected=self._count_rejected,
+        )
+        self._outbox = Outbox(self._open_spool)
+        self._sender = Sender(
+            self._outbox,
+            self._transport,
+            self._spool_dir,
+            settings.spool_max_bytes,
+            Backoff(settings.retry_base_s, settings.retry_cap_s),
+        )
+        self._flusher = Flusher(
+            calls,
+            _row_builder(settings, defaults),
+            Framer(self.boot),
+            self._outbox,
+            tracker,
+            settings,
+            clock_us,
+            calls_per_us,
+        )
+        self._started = False
+
+    def start(self) -> None:
+        """Start the threads."""
+        self._started = True
+        self._flusher.start()
+        self._sender.start()
+
+    def flush(self, timeout_s: float) -> bool:
+        """See `Emitter.flush`."""
+        end = time.monotonic() + timeout_s
+        self._flusher.cycle()
+        self._sender.hurry()
+        with self._outbox.changed:
+            return self._outbox.changed.wait_for(
+                lambda: self._outbox.empty, max(0.0, end - time.monotonic())
+            )
+
+    def snapshot(self, reset: bool) -> Snapshot:
+        """See `Emitter.snapshot`."""
+        with self._flusher.lock:
+            self._flusher.cycle()
+            taken = _taken(self.boot, self._flusher.counters, self._delivery(), self._clock_us())
+            if reset:
+                self._flusher.counters.clear(taken["until_us"])
+            return taken
+
+    @staticmethod
+    def empty_snapshot() -> Snapshot:
+        """What a disabled emitter has counted."""
+        delivery = _delivery(DeliveryCounts(), lost=0, spooled=0, pending=False)
+        return _taken(Boot("", ""), Counters(0), delivery, 0)
+
+    def close(self) -> None:
+        """Send the rest, or leave it in the spool."""
+        if self._started:
+            self._flusher.stop()
+            self._sender.finish(self._settings.close_timeout_s)
+            self._outbox.close()
+            self._sender.release()
+
+    def before_fork(self) -> None:
+        """Wait until no thread of ours is in the middle of a frame or of a spool record."""
+        self._flusher.lock.acquire()
+        self._outbox.changed.acquire()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        self._outbox.changed.release()
+        self._flusher.lock.release()
+
+    def abandon(self) -> None:
+        """In a forked child: let go of the parent's descriptors; no lock is taken."""
+        self._outbox.abandon()
+        self._sender.abandon()
+        self._transport.abandon()
+
+    def _open_spool(self) -> Spool:
+        if self._settings.spool_dir is None:
+            check_private(self._spool_dir)
+        return Spool(
+            boot_folder(self._spool_dir, self.boot.boot_id), self._settings.spool_max_bytes
+        )
+
+    def _count_rejected(self, count: int) -> None:
+        self._sender.counts.rejected_events += count
+
+    def _delivery(self) -> Delivery:
+        return _delivery(
+            self._sender.counts,
+            lost=self._flusher.framer.lost_events + self._outbox.lost_events,
+            spooled=self._outbox.spooled_frames,
+            pending=not self._outbox.empty,
+        )
+
+
+def _row_builder(settings: EmitterSettings, defaults: Mapping[str, Any]) -> RowBuilder:
+    return RowBuilder(
+        defaults,
+        Sampler(settings.sampling),
+        Redactor(settings.redaction),
+        KeyedHash(settings.hash_key),
+        transport_timing=settings.transport_timing is not False,
+    )
+
+
+def _delivery(counts: DeliveryCounts, *, lost: int, spooled: int, pending: bool) -> Delivery:
+    return Delivery(
+        delivered_events=counts.delivered_events,
+        delivered_frames=counts.delivered_frames,
+        lost_events=lost,
+        rejected_events=counts.rejected_events,
+        refused_frames=counts.refused_frames,
+        spooled_frames=spooled,
+        failed_deliveries=counts.failures,
+        pending=pending,
+    )
+
+
+def _taken(boot: Boot, counters: Counters, delivery: Delivery, until_us: int) -> Snapshot:
+    return Snapshot(
+        worker_id=boot.worker_id,
+        boot_id=boot.boot_id,
+        since_us=counters.since_us,
+        until_us=until_us,
+        events=dict(counters.events),
+        requests=dict(counters.requests),
+        errors=dict(counters.errors),
+        overdue=counters.overdue,
+        backends=dict(counters.backends),
+        backend_fallbacks=dict(counters.fallbacks),
+        items=dict(counters.items),
+        sketches={name: sketch.summary() for name, sketch in counters.sketches.items()},
+        delivery=delivery,
+    )
