@@ -105,9 +105,9 @@ class GateLimits:
     """Limits of the demo's gate, from the simulated control.
 
     Attributes:
-        ttft_ms: p95 limit, half above control's p95.
-        tpot_ms: p95 limit, a fifth above control's.
-        latency_ms: p95 limit, a fifth above control's.
+        ttft_ms: p95 limit, twice control's p95, for it follows the bursts of the traffic.
+        tpot_ms: p95 limit, 30 % above control's.
+        latency_ms: p95 limit, 20 % above control's.
         cost_per_1k_usd: a quarter above control's.
         error_ratio: twice the share of requests that fail on control.
         safety_ratio: far above the share of violations.
@@ -125,8 +125,8 @@ class GateLimits:
         """Limits for a release that should be no worse than a rehearsed control."""
         cost = control.column("control", "cost_usd").sum() * 1000
         return cls(
-            ttft_ms=_round_up(1.5 * control.quantile("control", "ttft_ms", 0.95), 10),
-            tpot_ms=_round_up(1.2 * control.quantile("control", "tpot_ms", 0.95), 1),
+            ttft_ms=_round_up(2 * control.quantile("control", "ttft_ms", 0.95), 10),
+            tpot_ms=_round_up(1.3 * control.quantile("control", "tpot_ms", 0.95), 1),
             latency_ms=_round_up(1.2 * control.quantile("control", "latency_ms", 0.95), 100),
             cost_per_1k_usd=_round_up(
                 1.25 * cost / control.column("control", "tokens").sum(), 0.00001
@@ -136,8 +136,8 @@ class GateLimits:
     def yaml(self) -> str:
         """The demo's penstock.yaml."""
         return f"""\
-# Written by `penstock demo`. Latency and cost limits: 20 % above the p95 of the simulated control
-# (first token: 50 %, cost: 25 %).
+# Written by `penstock demo`. Above the p95 of the simulated control: time per token 30 %, end to end
+# 20 %, first token 100 % (it follows the bursts of the traffic). Cost: 25 % above control.
 gates:
   - id: {GATE}
     kind: absolute
@@ -178,18 +178,19 @@ def run_demo(options: DemoOptions) -> DemoResult:
             view.begin(fleet, options.speed, limits.yaml(), server.url)
             if options.leave_open:
                 webbrowser.open(server.url)
-            summary = _replay(replace(replay, url=server.url), server, view)
-            view.settling()
-            result = _ask(server, summary, options)
+            summary, result = _replay(replace(replay, url=server.url), server, view, options)
         if options.as_json:
             sys.stdout.write(json.dumps(result.document()) + "\n")
         view.end(summary, result.windows, result.verdict, result.document(), server.url, result.pid)
         return result
 
 
-def _replay(options: ReplayOptions, server: Server, view: View) -> ReplaySummary:
-    """Replay while a thread keeps the figures on the terminal current."""
+def _replay(
+    replay: ReplayOptions, server: Server, view: View, options: DemoOptions
+) -> tuple[ReplaySummary, DemoResult]:
+    """Replay while a thread keeps the figures on the terminal current; then collect the result."""
     stop = threading.Event()
+    results: list[DemoResult] = []
 
     def follow() -> None:
         while not stop.wait(1.0):
@@ -198,14 +199,19 @@ def _replay(options: ReplayOptions, server: Server, view: View) -> ReplaySummary
             except DemoFailed:
                 continue  # the final questions will say what is wrong
 
+    def settle(summary: ReplaySummary) -> None:
+        # While the workers are still there: without them the gate soon has no data, rightly.
+        results.append(_ask(server, summary, options))
+
     thread = threading.Thread(target=follow, name="demo-figures", daemon=True)
     with view.live():
         thread.start()
         try:
-            return run_replay(options, view.progress)
+            summary = run_replay(replay, view.progress, settle=settle)
         finally:
             stop.set()
             thread.join()
+    return summary, results[0]
 
 
 def _ask(server: Server, summary: ReplaySummary, options: DemoOptions) -> DemoResult:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
-import os
-import socket
+import re
 import subprocess
 import sys
 import time
@@ -21,7 +21,9 @@ from .demo_view import LIVE_METRICS, Figures, WindowRow
 from .schemas.errors import PenstockError
 
 GATE = "canary-limits"
+DEFAULT_PORT = 8080
 _READY_S = 90.0
+_LISTENING = re.compile(r"listening on (http://[0-9.]+:[0-9]+)\b")
 
 
 class DemoFailed(PenstockError):
@@ -130,7 +132,26 @@ def running_server(folder: Path, port: int | None, *, leave_open: bool) -> Itera
     Raises:
         DemoFailed: it does not start.
     """
-    port = port or _free_port()
+    server = _start(folder, DEFAULT_PORT if port is None else port)
+    if server is None and port is None:
+        server = _start(folder, 0)
+    if server is None:
+        raise DemoFailed(f"port {port} is taken by something else")
+    finished = False
+    try:
+        server.wait_ready()
+        yield server
+        finished = True
+    finally:
+        if not (leave_open and finished):
+            _stop(server.process)
+
+
+def _start(folder: Path, port: int) -> Server | None:
+    """Start a server and wait until it listens; None when something else has the port.
+
+    Its own log says that it listens. Asking the port would not do: whoever else has it may answer.
+    """
     log = folder / "server.log"
     command = [sys.executable, "-m", "penstock", "up", "--data", str(folder / "data")]
     command += ["--port", str(port), "--config", str(folder / "penstock.yaml")]
@@ -142,15 +163,23 @@ def running_server(folder: Path, port: int | None, *, leave_open: bool) -> Itera
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C is for the demo, which then stops it in order
         )
-    server = Server(process, f"http://127.0.0.1:{port}", log)
-    finished = False
+    deadline = time.monotonic() + _READY_S
     try:
-        server.wait_ready()
-        yield server
-        finished = True
-    finally:
-        if not (leave_open and finished):
-            _stop(process)
+        while True:
+            ended = process.poll() is not None  # before reading, so that all of the log is there
+            text = log.read_text(encoding="utf-8", errors="replace")
+            found = _LISTENING.search(text)
+            if found:
+                return Server(process, found[1], log)
+            if ended and f"[Errno {errno.EADDRINUSE}]" in text:
+                return None
+            if ended or time.monotonic() > deadline:
+                last = "\n".join(text.splitlines()[-15:])
+                raise DemoFailed(f"the server does not start:\n{last}")
+            time.sleep(0.05)
+    except BaseException:
+        _stop(process)
+        raise
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
@@ -161,20 +190,6 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def _free_port(preferred: int = 8080) -> int:
-    """The port that `penstock up` takes by default, or any other when it is taken."""
-    for port in (preferred, 0):
-        with socket.socket() as probe:
-            if os.name == "posix":  # as servers do; elsewhere it means something else
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise DemoFailed("no free port")
 
 
 def iso(time_us: int) -> str:

@@ -93,7 +93,7 @@ class View:
         for plan in fleet.workers:
             if plan.arm.variant == "canary" and fleet.canary_from_us is not None:
                 self._print(_canary(fleet, plan.arm.slowdown, plan.arm.error_ratio))
-        self._print(f"\n[dim]{config}[/]", markup=True)
+        self._print(Text(f"\n{config}", "dim"))
         self._print(f"Dashboard: [bold]{url}[/]\n")
 
     @contextmanager
@@ -120,11 +120,9 @@ class View:
             self._live.update(self._render())
         elif self._plain and int(progress.done * 10) > self._told:
             self._told = int(progress.done * 10)
-            self._print(f"{progress.done:4.0%}  {words}   {_sentence(self.figures.verdict)}")
-
-    def settling(self) -> None:
-        """The replay has ended."""
-        self._print("[dim]waiting for the last windows and the verdict[/]")
+            self._print(
+                f"{progress.done:4.0%}  {words}   {self.figures.verdict.get('verdict', '')}"
+            )
 
     def end(
         self,
@@ -139,7 +137,8 @@ class View:
         self._print(windows_table(windows))
         self._print(evidence_table(verdict))
         colour = _COLOURS.get(verdict["verdict"], "magenta")
-        self._print(f"[bold {colour}]{verdict['verdict']}[/]  {_sentence(verdict)}")
+        self._print("")
+        self._print(Text(_sentence(verdict), f"bold {colour}"))
         if summary.canary_us is not None and verdict["verdict"] in ("PASS", "FAIL"):
             decided = datetime.fromisoformat(verdict["as_of"]).timestamp() - summary.canary_us / 1e6
             self._print(
@@ -161,9 +160,9 @@ class View:
     def _render(self) -> RenderableType:
         return Group(self._bar, live_table(self.figures))
 
-    def _print(self, what: RenderableType, markup: bool = True) -> None:
+    def _print(self, what: RenderableType) -> None:
         if not self._silent:
-            self._console.print(what, markup=markup)
+            self._console.print(what)
 
 
 def live_table(figures: Figures) -> RenderableType:
@@ -191,53 +190,76 @@ def live_table(figures: Figures) -> RenderableType:
 
 def windows_table(windows: list[WindowRow]) -> Table:
     """The last windows of each variant."""
-    table = Table(title="windows at the end of the hour", title_justify="left")
-    names = ("window", "variant", "requests", "errors", "TTFT p50", "p95", "p99", "TPOT p95")
-    for name in (*names, "e2e p95", "tokens/s", "USD/1k tok"):
-        table.add_column(name, justify="left" if name in ("window", "variant") else "right")
+    table = _table("windows at the end")
+    for name in ("", "variant"):
+        table.add_column(name)
+    heads = (
+        "\nrequests",
+        "\nerrors",
+        "TTFT\np50 ms",
+        "\np95",
+        "\np99",
+        "TPOT\np95 ms",
+        "total\np95 s",
+    )
+    for name in (*heads, "tokens\nper s", "USD per\n1k tok."):
+        table.add_column(name, justify="right", no_wrap=True)
     for row in windows:
+        latency_ms = row["latency_ms_p95"]
         table.add_row(
             row["window"],
-            f"{row['variant']} {row['release']}",
+            row["variant"],
             _number(row["requests"], ",d"),
             _number(row["error_rate"], ".2%"),
-            _number(row["ttft_ms_p50"], ",.0f"),
-            _number(row["ttft_ms_p95"], ",.0f"),
-            _number(row["ttft_ms_p99"], ",.0f"),
-            _number(row["tpot_ms_p95"], ",.1f"),
-            _number(row["latency_ms_p95"], ",.0f"),
+            _number(row["ttft_ms_p50"], ".0f"),
+            _number(row["ttft_ms_p95"], ".0f"),
+            _number(row["ttft_ms_p99"], ".0f"),
+            _number(row["tpot_ms_p95"], ".1f"),
+            _number(latency_ms and latency_ms / 1000, ".1f"),
             _number(row["tokens_per_s"], ",.0f"),
             _number(row["cost_per_1k_tokens_usd"], ".5f"),
-            end_section=row["variant"] == "control",
         )
     return table
 
 
 def evidence_table(verdict: Mapping[str, Any]) -> Table:
     """One line per metric of the gate: the limit, what was found, how sure that is."""
-    table = Table(title="evidence", title_justify="left")
-    for name in ("limit", "requests", "beyond it", "estimate", "at least", "at most", "allowed"):
-        table.add_column(name, justify="left" if name == "limit" else "right")
-    table.add_column("decision")
-    for entry in verdict.get("evidence", ()):
-        form = ".2%" if entry["unit"] == "ratio" else ".3g"
+    evidence = verdict.get("evidence", ())
+    sure = f", intervals at {evidence[0]['confidence']:.4g}" if evidence else ""
+    table = _table(f"evidence of the gate: {verdict['n']:,} requests{sure}")
+    table.add_column("metric", no_wrap=True)
+    for name in ("limit", "beyond", "share", "interval, %"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for entry in evidence:
+        share = entry["unit"] == "ratio"
         table.add_row(
-            entry["declared"],
-            _number(entry["n"], ",d"),
+            entry["metric"].removesuffix("_tokens_usd"),
+            " ".join(entry["declared"].split()[:2]),
             _number(entry["bad"], ",d"),
-            _number(entry["estimate"], form),
-            _number(entry["low"], form),
-            _number(entry["high"], form),
-            _number(entry["limit"], form),
+            _number(entry["estimate"], ".2%") if share else "",
+            f"{entry['low'] * 100:.2f} to {entry['high'] * 100:.2f}" if share else "",
             _decision(entry),
         )
     return table
 
 
+def _table(title: str) -> Table:
+    """Narrow enough for a terminal of 80 columns."""
+    return Table(
+        title=f"\n{title}",
+        title_justify="left",
+        box=None,
+        padding=(0, 2, 0, 0),
+        collapse_padding=True,
+        header_style="dim",
+    )
+
+
 def _decision(entry: Mapping[str, Any]) -> Text:
     decision = str(entry["decision"])
     needed = entry["n_needed"]
-    more = f" (about {needed:,} more)" if decision == "UNDECIDED" and needed else ""
+    more = f", ~{needed:,} more" if decision == "UNDECIDED" and needed else ""
     return Text(decision + more, _COLOURS.get(decision, ""))
 
 

@@ -65,7 +65,7 @@ def build_app(
     guarded: tuple[tuple[APIRouter, tuple[Scope, ...]], ...] = (
         (events.routes(ingest, configuration.limits.max_body_mb), ("ingest",)),
         (windows_module.routes(store), ("read",)),
-        (requests.routes(store), ("read",)),
+        (requests.routes(store, lambda: ingest.status().newest_event_us), ("read",)),
         (releases.routes(store), ("read",)),
         (coverage.routes(store), ("read",)),
         (gates.routes(verdicts, is_stopping), ("gate", "read")),

@@ -61,13 +61,15 @@ class Verdicts:
         """
         if not self.gates:
             return {}
+        # One short read at the end of each gate's rows, which one query over all would not be.
+        newest = (
+            "(SELECT gate_id, spec_hash, evidence FROM penstock.verdicts "
+            f"WHERE gate_id = {{g{number}:String}} ORDER BY epoch DESC, as_of DESC LIMIT 1)"
+            for number in range(len(self.gates))
+        )
         rows = self._store.query(
-            "SELECT gate_id, spec_hash, evidence FROM penstock.verdicts "
-            "WHERE (gate_id, epoch, as_of) IN ("
-            "SELECT gate_id, tupleElement(max((epoch, as_of)) AS newest, 1), "
-            "tupleElement(newest, 2) FROM penstock.verdicts "
-            f"WHERE gate_id IN {{gates:Array(String)}} GROUP BY gate_id) {BOUNDED}",
-            {"gates": list(self.gates)},
+            f"SELECT * FROM ({' UNION ALL '.join(newest)}) {BOUNDED}",
+            {f"g{number}": name for number, name in enumerate(self.gates)},
         )
         stored = {
             row["gate_id"]: json.loads(row["evidence"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Response
@@ -16,6 +16,7 @@ from .parameters import Ask, Time, decode_cursor, encode_cursor
 from .problems import described
 from .queries import (
     BOUNDED,
+    BY_ID,
     REQUEST_COLUMNS,
     REQUEST_FILTERS,
     REQUEST_LIST_COLUMNS,
@@ -34,6 +35,9 @@ MAX_RELATED = 1000
 # A step ends within the life of its request; clocks and flushes get a minute on each side.
 _SLACK_US = 60_000_000
 _UNKNOWN_LATENCY_US = 3_600_000_000
+
+# Where to look first, back from the newest row.
+_RECENT_US = (3_600_000_000, 86_400_000_000)
 
 _REQUEST_TEXTS = text_columns("request")
 _KEY = "ts, boot_id, seq"
@@ -61,43 +65,52 @@ class RequestsAsk(Ask):
     cursor: str | None = Field(None, max_length=1000, description="next_cursor of the page before.")
 
 
-def search_sql(ask: RequestsAsk) -> tuple[str, dict[str, Any]]:
+def search_sql(
+    ask: RequestsAsk, cursor: tuple[int, str, int] | None, since_us: int | None
+) -> tuple[str, dict[str, Any]]:
     """Statement and parameters for one page and one row more.
 
     Pages continue at a key, not at an offset: rows that arrive meanwhile shift nothing.
 
-    Raises:
-        InvalidQuery: the cursor is not one of ours.
+    Args:
+        ask: the question; its `start` and `cursor` are given apart.
+        cursor: key of the last row of the page before, ts in microseconds.
+        since_us: only rows at or after.
     """
     where = Conditions()
     for name in REQUEST_FILTERS:
         where.equal(name, getattr(ask, name))
     if ask.min_latency_ms is not None:
         where.add("latency_ms >= {min_latency_ms:Float64}", min_latency_ms=ask.min_latency_ms)
-    where.since("ts", ask.start)
+    where.since("ts", since_us)
     where.before("ts", ask.end)
-    if ask.cursor is not None:
-        ts_us, boot_id, seq = decode_cursor(ask.cursor, (int, str, int))
+    if cursor is not None:
         # The first condition says nothing new, but it alone lets the store skip what is newer.
         where.add(
             f"ts <= {micros('cursor_ts')} AND "
             f"({_KEY}) < ({micros('cursor_ts')}, {{cursor_boot:String}}, {{cursor_seq:UInt64}})",
-            cursor_ts=ts_us,
-            cursor_boot=boot_id,
-            cursor_seq=seq,
+            cursor_ts=cursor[0],
+            cursor_boot=cursor[1],
+            cursor_seq=cursor[2],
         )
     sql = (
         f"SELECT {listed(REQUEST_LIST_COLUMNS)} FROM penstock.requests {where.text} "
-        f"ORDER BY ts DESC, boot_id DESC, seq DESC LIMIT {{limit:UInt32}} {BOUNDED}"
+        f"ORDER BY ts DESC, boot_id DESC, seq DESC LIMIT {{limit:UInt32}} {BY_ID}"
     )
     return sql, where.parameters | {"limit": ask.limit + 1}
 
 
 class Requests:
-    """Answers questions for requests."""
+    """Answers questions for requests.
 
-    def __init__(self, store: StoreReader) -> None:
+    Args:
+        store: raw rows.
+        newest_us: event time of the newest event, 0 where nobody knows.
+    """
+
+    def __init__(self, store: StoreReader, newest_us: Callable[[], int]) -> None:
         self._store = store
+        self._newest_us = newest_us
 
     def search(self, ask: Annotated[RequestsAsk, Query()]) -> Response:
         """Requests by their dimensions, newest first.
@@ -105,7 +118,7 @@ class Requests:
         A request in flight for too long is listed with status null once, and again when it ends.
         Payloads and features are in the detail only.
         """
-        rows = self._store.query(*search_sql(ask))
+        rows = self._newest_rows(ask)
         page = rows[: ask.limit]
         cursor = None
         if len(rows) > ask.limit:
@@ -118,6 +131,22 @@ class Requests:
             }
         )
 
+    def _newest_rows(self, ask: RequestsAsk) -> list[dict[str, Any]]:
+        """One page and one row more.
+
+        The newest rows are nearly always within the last hour or day. Looking there first keeps the
+        store from reading all of history; a page that is full there is full of the newest.
+        """
+        cursor = None if ask.cursor is None else _key_of(ask.cursor)
+        newest_us = cursor[0] if cursor else ask.end or self._newest_us()
+        for recent_us in _RECENT_US:
+            since_us = newest_us - recent_us
+            if since_us > (ask.start or 0):
+                rows = self._store.query(*search_sql(ask, cursor, since_us))
+                if len(rows) > ask.limit:
+                    return rows
+        return self._store.query(*search_sql(ask, cursor, ask.start))
+
     def detail(
         self, request_id: Annotated[str, Path(max_length=1000, examples=["r-17"])]
     ) -> Response:
@@ -126,7 +155,7 @@ class Requests:
             f"SELECT {listed(REQUEST_COLUMNS)} FROM penstock.requests "
             "WHERE request_id = {request_id:String} "
             # Announced overdue first and finished later, it has two rows: the outcome is meant.
-            f"ORDER BY status = '', ts DESC, boot_id DESC, seq DESC LIMIT 1 {BOUNDED}",
+            f"ORDER BY status = '', ts DESC, boot_id DESC, seq DESC LIMIT 1 {BY_ID}",
             {"request_id": request_id},
         )
         if not found:
@@ -185,10 +214,16 @@ class Requests:
         ], total
 
 
-def routes(store: StoreReader) -> APIRouter:
+def _key_of(cursor: str) -> tuple[int, str, int]:
+    """Raises InvalidQuery where the cursor is not one of ours."""
+    ts_us, boot_id, seq = decode_cursor(cursor, (int, str, int))
+    return ts_us, boot_id, seq
+
+
+def routes(store: StoreReader, newest_us: Callable[[], int]) -> APIRouter:
     """The routes of this module."""
     router = APIRouter(tags=["requests"])
-    requests = Requests(store)
+    requests = Requests(store, newest_us)
     router.add_api_route(
         "/v1/requests",
         requests.search,

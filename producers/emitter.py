@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import atexit
 import functools
 import logging
 import os
 import socket
-import sys
 import threading
 import time
-import weakref
-from collections import deque
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypedDict, TypeVar, Unpack, overload
+from typing import Any, Literal, ParamSpec, Self, TypedDict, TypeVar, Unpack, overload
 
 from ..schemas.errors import InvalidConfiguration
 from ..schemas.events import EVENT_TYPES, EventName
-from .flusher import Call
-from .guards import NULL_GUARD, NullGuard, Recorder, TimedStep, TrackedRequest, Tracker
+from . import process
+from .guards import (
+    NULL_GUARD,
+    Recorder,
+    RequestGuard,
+    StepGuard,
+    TimedStep,
+    TrackedRequest,
+    Tracker,
+)
+from .intake import Call, Intake
 from .session import Session
 from .settings import EmitterSettings, Environment
 from .snapshot import Snapshot
@@ -28,7 +33,6 @@ from .transport import Transport
 _LOG = logging.getLogger("penstock")
 P = ParamSpec("P")
 R = TypeVar("R")
-_LIVE: weakref.WeakSet[Emitter] = weakref.WeakSet()
 
 
 class Defaults(TypedDict, total=False):
@@ -43,25 +47,6 @@ class Defaults(TypedDict, total=False):
     tenant: str
     region: str
     experiment: str
-
-
-class Intake:
-    """Where callers put their events: one attribute that says what happens to the next one."""
-
-    __slots__ = ("append", "calls")
-
-    def __init__(self) -> None:
-        self.calls: deque[Call] = deque()
-        self.append: Callable[[Call], None] = self.calls.append
-
-
-def _recorder(kind: EventName, intake: Intake, clock: Callable[[], int]) -> Recorder:
-    # The whole cost of an event on the caller's thread.
-    def record(**fields: Any) -> None:
-        intake.append((kind, clock(), fields))
-
-    record.__name__ = record.__qualname__ = kind
-    return record
 
 
 def _nothing(*args: Any, **fields: Any) -> None:
@@ -122,9 +107,9 @@ class Emitter:
         self.disabled = disabled or environment.disabled
         self._settings = environment.complete(settings or EmitterSettings())
         self._tracker = Tracker(self._settings.overdue_ms)
-        self._intake = Intake()
         self._lock = threading.RLock()
         self._session: Session | None = None
+        self._state: Literal["new", "running", "closed"] = "new"
         if self.disabled:
             vars(self).update(dict.fromkeys(EVENT_TYPES, _nothing))
             return
@@ -133,8 +118,8 @@ class Emitter:
             raise InvalidConfiguration("say where events go: Emitter(url=...) or PENSTOCK_URL")
         # The system's clock is read as it is and divided later, off the caller's thread.
         read, divisor = (clock, 1) if clock else (time.time_ns, 1000)
-        for kind in EVENT_TYPES:
-            setattr(self, kind, _recorder(kind, self._intake, read))
+        self._intake = Intake(read)
+        vars(self).update(self._intake.recorders)
         self._new_session = functools.partial(
             Session,
             calls=self._intake.calls,
@@ -148,8 +133,7 @@ class Emitter:
         )
         self._worker_id = worker_id
         self._begin()
-        _watch_process()
-        _LIVE.add(self)
+        process.watch(self)
 
     @property
     def worker_id(self) -> str:
@@ -176,7 +160,7 @@ class Emitter:
             return None
         return max(0, time.monotonic_ns() - stamp) / 1e6
 
-    def track_request(self, **fields: Any) -> TrackedRequest | NullGuard:
+    def track_request(self, **fields: Any) -> RequestGuard:
         """A guard that times a request and records it when it ends.
 
         `with emit.track_request(route="/chat") as r:` (or `async with`): `r.set(...)` adds fields,
@@ -190,14 +174,16 @@ class Emitter:
     @overload
     def timed_step(self, function: Callable[P, R], /) -> Callable[P, R]: ...
     @overload
-    def timed_step(self, function: None = None, /, **fields: Any) -> TimedStep | NullGuard: ...
+    def timed_step(self, function: None = None, /, **fields: Any) -> StepGuard: ...
     def timed_step(self, function: Callable[..., Any] | None = None, /, **fields: Any) -> Any:
         """A decorator or guard that records one step event per call or block.
 
         `@emit.timed_step`, `@emit.timed_step(kind="train")`, and
         `with emit.timed_step(kind="train") as s: s.set(loss=...)`.
         """
-        guard = NULL_GUARD if self.disabled else TimedStep(self.step, self._tracker, fields)
+        guard: StepGuard = NULL_GUARD
+        if not self.disabled:
+            guard = TimedStep(self.step, self._tracker, fields)
         return guard if function is None else guard(function)
 
     def snapshot(self, reset: bool = False) -> Snapshot:
@@ -228,11 +214,12 @@ class Emitter:
         this are dropped with one warning.
         """
         with self._lock:
-            if self._session is None or self._intake.append == self._too_late:
+            if self._session is None or self._state == "closed":
                 return
-            self._intake.append = self._too_late
+            self._state = "closed"
+            self._intake.divert(self._too_late)
             self._session.close()
-            _LIVE.discard(self)
+            process.closed(self)
 
     def __enter__(self) -> Self:
         if not self.disabled:
@@ -251,87 +238,50 @@ class Emitter:
         """A new boot, whose threads start with its first event."""
         worker_id = self._worker_id or f"{socket.gethostname()}-{os.getpid()}"
         self._session = self._new_session(worker_id[:256])
-        self._intake.append = self._append_first
+        self._state = "new"
+        self._intake.divert(self._first)
 
-    def _append_first(self, call: Call) -> None:
+    def _first(self, kind: EventName, call: Call) -> None:
         self._start()
-        self._intake.append(call)
+        if self._state == "closed":
+            self._too_late(kind, call)
+        else:
+            self._intake.calls[kind].append(call)
 
     def _start(self) -> None:
         with self._lock:
-            if self._session is not None and self._intake.append == self._append_first:
+            if self._session is not None and self._state == "new":
+                self._state = "running"
                 self._session.start()
-                self._intake.append = self._intake.calls.append
-                _finish_with_multiprocessing(self)
+                self._intake.collect()
+                process.started(self)
 
-    def _too_late(self, call: Call) -> None:
-        if not self._session or not self._session.warned_late:
-            if self._session:
-                self._session.warned_late = True
-            _LOG.warning("a %s event came after the emitter was closed; dropped", call[0])
+    def _too_late(self, kind: EventName, call: Call) -> None:
+        if self._session is not None and not self._session.warned_late:
+            self._session.warned_late = True
+            _LOG.warning("a %s event came after the emitter was closed; dropped", kind)
 
-    def _before_fork(self) -> None:
+    def before_fork(self) -> None:
+        """See `process.Watched`; not for users."""
         self._lock.acquire()
         if self._session is not None:
             self._session.before_fork()
 
-    def _after_fork_in_parent(self) -> None:
+    def after_fork_in_parent(self) -> None:
+        """See `process.Watched`; not for users."""
         if self._session is not None:
             self._session.after_fork_in_parent()
         self._lock.release()
 
-    def _after_fork_in_child(self) -> None:
+    def after_fork_in_child(self) -> None:
+        """See `process.Watched`; not for users."""
         self._lock = threading.RLock()
-        self._intake.calls.clear()
         self._tracker.clear()
         if self._session is not None:
+            self._intake.clear()
             self._session.abandon()
             self._begin()
 
 
 def _system_clock_us() -> int:
     return time.time_ns() // 1000
-
-
-_FORKING: list[Emitter] = []
-
-
-def _before_fork() -> None:
-    _FORKING[:] = sorted(_LIVE, key=id)
-    for emitter in _FORKING:
-        emitter._before_fork()
-
-
-def _after_fork_in_parent() -> None:
-    while _FORKING:
-        _FORKING.pop()._after_fork_in_parent()
-
-
-def _after_fork_in_child() -> None:
-    while _FORKING:
-        _FORKING.pop()._after_fork_in_child()
-
-
-def _close_all() -> None:
-    for emitter in list(_LIVE):
-        emitter.close()
-
-
-@functools.cache
-def _watch_process() -> None:
-    """Once per process: take part in its forks and its end."""
-    atexit.register(_close_all)
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(
-            before=_before_fork,
-            after_in_parent=_after_fork_in_parent,
-            after_in_child=_after_fork_in_child,
-        )
-
-
-def _finish_with_multiprocessing(emitter: Emitter) -> None:
-    """Children of multiprocessing leave without atexit; they run their own finalisers instead."""
-    util = sys.modules.get("multiprocessing.util")
-    process = sys.modules.get("multiprocessing.process")
-    if util is not None and process is not None and process.parent_process() is not None:
-        util.Finalize(None, emitter.close, exitpriority=10)

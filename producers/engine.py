@@ -49,7 +49,7 @@ class Engine:
         >>> work = Work(*(np.array(column) for column in columns))
         >>> events = Engine(EngineConfig(noise=0), work, seed=0).advance(60_000_000)
         >>> events[-1].fields["ttft_ms"], events[-1].fields["output_tokens"]
-        (122.0, 100)
+        (91.0, 100)
     """
 
     def __init__(self, config: EngineConfig, work: Work, seed: int) -> None:

@@ -21,6 +21,7 @@ Floats = npt.NDArray[np.float64]
 MODEL = "chat-70b"
 MAX_SPEED = math.inf
 MINUTE_US = 60_000_000
+SETTLE_US = 10_000_000
 CANARY_BOOT_US = 30_000_000
 """How long before its first traffic a canary's process is up and known to the server."""
 
@@ -44,12 +45,13 @@ class VirtualClock:
         """A clock on which `duration_us` of events, begun at `wall_ns`, ends at the present.
 
         As speed is at least 1, no event is ever in the future of the wall clock. Faster than real,
-        the end lies a second before a full minute, so that windows end with the events.
+        the end lies a second before a full minute, so that windows end with the events, and
+        `SETTLE_US` before the present, so that watermarks can pass it.
         """
         lasts_us = 0 if math.isinf(speed) else int(duration_us / speed)
         end_us = wall_ns // 1000 + lasts_us
         if speed > 1:
-            end_us = end_us // MINUTE_US * MINUTE_US - 1_000_000
+            end_us = (end_us - SETTLE_US) // MINUTE_US * MINUTE_US - 1_000_000
         return cls(wall_ns, end_us - duration_us, speed)
 
     def event_us(self, wall_ns: int | None = None) -> int:
@@ -98,6 +100,7 @@ class WorkerPlan:
         requests: positions in the trace of the requests that it serves, in order.
         boot_us: when its process comes up, microseconds after the start of the trace.
         seed: of the noise of its engine.
+        leaves: whether it stops when it has answered what it has; others stay until the end.
     """
 
     worker_id: str
@@ -105,6 +108,7 @@ class WorkerPlan:
     requests: Ints
     boot_us: int
     seed: int
+    leaves: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +149,14 @@ def plan_fleet(
     served_by = np.where(later, traffic.worker(workers - retired), traffic.worker(workers))
     served_by[to_canary] = -1
     plans = [
-        WorkerPlan(f"worker-{k + 1}", CONTROL, np.flatnonzero(served_by == k), 0, seed * 1000 + k)
+        WorkerPlan(
+            worker_id=f"worker-{k + 1}",
+            arm=CONTROL,
+            requests=np.flatnonzero(served_by == k),
+            boot_us=0,
+            seed=seed * 1000 + k,
+            leaves=k >= workers - retired,
+        )
         for k in range(workers)
     ]
     if canary:

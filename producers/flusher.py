@@ -6,20 +6,19 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
 
 from ..schemas.errors import PenstockError
 from ..schemas.events import EventName
 from .framer import Framer
 from .guards import Tracker
+from .intake import Call
 from .outbox import Outbox
 from .rows import Row, RowBuilder
 from .settings import EmitterSettings
 from .snapshot import Counters
 
 _LOG = logging.getLogger("penstock")
-Call = tuple[EventName, int, dict[str, Any]]
 
 # Rows handled between two moments at which another thread may take the interpreter lock at once,
 # instead of waiting out its switch interval (5 ms).
@@ -45,14 +44,14 @@ class Flusher:
     meanwhile, and over no network operation.
 
     Args:
-        calls: the buffer callers append to; any thread may append at any time.
+        calls: the buffers callers append to; any thread may append at any time.
         clock_us: the emitter's clock.
         calls_per_us: what call times are divided by to give microseconds.
     """
 
     def __init__(
         self,
-        calls: deque[Call],
+        calls: Mapping[EventName, deque[Call]],
         builder: RowBuilder,
         framer: Framer,
         outbox: Outbox,
@@ -82,30 +81,28 @@ class Flusher:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop the thread and send what is left, with the boot's closing record."""
+        """Stop the thread and put what is left into the outbox."""
         self._stop.set()
         if self._thread.ident is not None and self._thread is not threading.current_thread():
             self._thread.join()
-        self.cycle(closing=True)
+        self.cycle()
 
-    def cycle(self, *, closing: bool = False) -> None:
+    def say_goodbye(self) -> None:
+        """Put the boot's closing record into the outbox: the last frame of all."""
+        with self.lock:
+            self.cycle()
+            self._put([self.framer.control(self._read_clock(), closing=True)])
+
+    def cycle(self) -> None:
         """Put everything that is buffered now into frames, and these into the outbox."""
         with self.lock:
-            for fields in self._tracker.overdue():
-                self._calls.append(("request", self._clock_us() * self._calls_per_us, fields))
+            self._announce_overdue()
             promise_us = self._read_clock()
-            count = len(self._calls)
-            dropped = max(0, count - self._settings.max_buffered_events)
-            for _ in range(dropped):
-                self._calls.popleft()
-            self.framer.skip(dropped)
-            self._warn_if(dropped, "the buffer was full")
             self.framer.declare(self._outbox.take_gaps())
-            self._last_count = count
-            self._frame(count - dropped, promise_us)
-            if closing:
-                self._put([self.framer.control(self._read_clock(), closing=True)])
-            else:
+            counts = {kind: self._bounded(calls) for kind, calls in self._calls.items() if calls}
+            self._last_count = max(counts.values(), default=0)
+            self._frame(counts, promise_us)
+            if not self._stop.is_set():
                 self._beat(promise_us)
 
     def _spawn(self) -> threading.Thread:
@@ -134,41 +131,57 @@ class Flusher:
             boot.promised_us = now_us
         return max(now_us, boot.promised_us)
 
-    def _frame(self, count: int, promise_us: int) -> None:
-        """The `count` oldest calls as frames of at most `max_frame_events`, one kind each.
+    def _announce_overdue(self) -> None:
+        for fields in self._tracker.overdue():
+            now = self._clock_us() * self._calls_per_us
+            self._calls["request"].append((now, fields))
+
+    def _bounded(self, calls: deque[Call]) -> int:
+        """How many calls wait, after the oldest over the bound were dropped and declared."""
+        dropped = max(0, len(calls) - self._settings.max_buffered_events)
+        for _ in range(dropped):
+            calls.popleft()
+        self.framer.skip(dropped)
+        self._warn_if(dropped, "the buffer was full")
+        return len(calls)
+
+    def _frame(self, counts: Mapping[EventName, int], promise_us: int) -> None:
+        """The oldest calls of each kind as frames of at most `max_frame_events`.
 
         Only the very last frame carries the new promise: until then earlier rows are still to come.
         """
-        while count > 0:
-            chunk = min(count, self._settings.max_frame_events)
-            count -= chunk
-            groups = list(self._build(chunk).items())
-            for place, (kind, rows) in enumerate(groups):
-                last = count == 0 and place == len(groups) - 1
-                clock_us = promise_us if last else self.framer.boot.promised_us
-                self._put(self.framer.frames(kind, rows, clock_us))
-                self.counters.observe(kind, rows)
-                time.sleep(_BREATH_S)
+        most = self._settings.max_frame_events
+        chunks = [
+            (kind, min(most, count - done))
+            for kind, count in counts.items()
+            for done in range(0, count, most)
+        ]
+        for place, (kind, count) in enumerate(chunks, 1):
+            rows = self._build(kind, count)
+            clock_us = promise_us if place == len(chunks) else self.framer.boot.promised_us
+            self._put(self.framer.frames(kind, rows, clock_us))
+            self.counters.observe(kind, rows)
+            time.sleep(_BREATH_S)
 
-    def _build(self, count: int) -> dict[EventName, list[Row]]:
-        groups: dict[EventName, list[Row]] = {}
-        build, popleft = self._builder.build, self._calls.popleft
+    def _build(self, kind: EventName, count: int) -> list[Row]:
+        rows: list[Row] = []
+        build, popleft = self._builder.build, self._calls[kind].popleft
         promised_us, divisor = self.framer.boot.promised_us, self._calls_per_us
         bad = 0
         for place in range(count):
-            kind, called, fields = popleft()
+            called, fields = popleft()
             # A thread may have been interrupted between reading the clock and appending: its event
             # belongs behind the promise that was made meanwhile.
             ts = max(called // divisor, promised_us)
             try:
-                groups.setdefault(kind, []).append(build(kind, ts, fields))
+                rows.append(build(kind, ts, fields))
             except _BAD_ROW as error:
                 bad += 1
                 self._warn_if(1, f"a {kind} event could not be read: {error!r}")
             if place % _ROWS_AT_ONCE == _ROWS_AT_ONCE - 1:
                 time.sleep(_BREATH_S)
         self.framer.skip(bad)
-        return groups
+        return rows
 
     def _beat(self, promise_us: int) -> None:
         """Heartbeat when nothing else was sent for a while and the server takes frames."""

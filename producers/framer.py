@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from ..schemas.errors import TooLarge
 from ..schemas.events import EventName
 from ..schemas.frames import FrameHeader, FrameKind, encode_frame
+from .gaps import Gap, merge_gaps
 from .rows import Row
-from .spool import Gap, merge_gaps
 
 _LOG = logging.getLogger("penstock")
 

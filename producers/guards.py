@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
 import itertools
 import os
-import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from time import perf_counter
 from types import TracebackType
-from typing import Any, ParamSpec, Protocol, Self, TypeVar, cast
+from typing import Any, Protocol, Self, TypeVar, cast
 
-P = ParamSpec("P")
-R = TypeVar("R")
+from .failures import ErrorTypes, classify, describe
+
 F = TypeVar("F", bound=Callable[..., Any])
-ErrorTypes = Mapping[type[BaseException], str]
-
-_MAX_MESSAGE = 500
-# Names of classes of libraries that workers use but this package does not import.
-_OUT_OF_MEMORY = ("OutOfMemoryError", "CudaOutOfMemory")
-_TIMEOUT_SUFFIXES = ("Timeout", "TimeoutError", "TimeoutException", "DeadlineExceeded")
 
 
 class Recorder(Protocol):
@@ -38,39 +30,50 @@ class Recorder(Protocol):
         ...
 
 
-def classify(error: BaseException, error_types: ErrorTypes) -> tuple[str, str | None]:
-    """Status and error_type of a request that ended with an exception.
+class Guard(Protocol):
+    """What `with` and `async with` take, for requests and steps, enabled or not."""
 
-    Args:
-        error: what was raised.
-        error_types: the user's own rules, asked first; they decide the type, not the status.
+    def set(self, **fields: Any) -> None:
+        """Add fields of the event."""
+        ...
 
-    Returns:
-        (status, error_type); a cancelled request has no error type.
-    """
-    names = [cls.__name__ for cls in type(error).__mro__]
-    if isinstance(error, TimeoutError) or any(n.endswith(_TIMEOUT_SUFFIXES) for n in names):
-        status, kind = "timeout", "api_timeout"
-    elif isinstance(error, (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)):
-        return "cancelled", None
-    elif isinstance(error, MemoryError) or any(name in _OUT_OF_MEMORY for name in names):
-        status, kind = "error", "oom"
-    elif isinstance(error, ConnectionError):
-        status, kind = "error", "upstream"
-    elif isinstance(error, ValueError):
-        status, kind = "error", "validation"
-    else:
-        status, kind = "error", "internal"
-    for cls, chosen in error_types.items():
-        if isinstance(error, cls):
-            return status, chosen
-    return status, kind
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> None: ...
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> None: ...
 
 
-def describe(error: BaseException) -> str:
-    """One line about an exception, whatever its `__str__` does."""
-    text = "".join(traceback.format_exception_only(error)).strip()
-    return text if len(text) <= _MAX_MESSAGE else text[: _MAX_MESSAGE - 1] + "…"
+class RequestGuard(Guard, Protocol):
+    """A request in progress; see `TrackedRequest`."""
+
+    @property
+    def request_id(self) -> str:
+        """Id of the request; empty when the emitter is disabled."""
+        ...
+
+    def first_token(self) -> None:
+        """The first token is out."""
+        ...
+
+
+class StepGuard(Guard, Protocol):
+    """A step in progress, or a decorator; see `TimedStep`."""
+
+    def __call__(self, function: F, /) -> F:
+        """Decorate a function."""
+        ...
 
 
 class Tracker:
@@ -289,8 +292,11 @@ class NullGuard:
     """What a disabled emitter gives for every guard: does nothing, shared by all."""
 
     __slots__ = ()
-    request_id = ""
-    ended = True
+
+    @property
+    def request_id(self) -> str:
+        """Empty."""
+        return ""
 
     def set(self, **fields: Any) -> None:
         """Does nothing."""

@@ -9,7 +9,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from ..schemas.frames import FrameHeader, read_header
-from .spool import Gap, Spool, merge_gaps
+from .gaps import Gap, merge_gaps
+from .spool import Spool
 
 _LOG = logging.getLogger("penstock")
 BODY_BYTES = 1 << 20
@@ -49,6 +50,7 @@ class Outbox:
         self._lost: list[Gap] = []
         self._lost_events = 0
         self._warned = False
+        self._closed = False
 
     @property
     def empty(self) -> bool:
@@ -81,8 +83,10 @@ class Outbox:
             OSError: the spool cannot be read.
         """
         with self.changed:
-            self._since = time.monotonic()
             frames: list[bytes] = []
+            if self._closed:
+                return frames
+            self._since = time.monotonic()
             if self._spool is not None and self._on_disk():
                 frames = self._spool.peek(BODY_BYTES, BODY_FRAMES)
             # Nothing when all that was left on disk was damaged.
@@ -93,6 +97,8 @@ class Outbox:
     def ack(self, count: int) -> None:
         """The oldest `count` frames in flight were delivered (or set aside)."""
         with self.changed:
+            if self._closed:  # a late answer: the frames are a later emitter's by now
+                return
             self._in_flight -= count
             if self._spool is not None:
                 on_disk = min(count, self._spool.in_flight)
@@ -106,7 +112,7 @@ class Outbox:
         """The delivery failed: everything goes to disk until the server is back."""
         with self.changed:
             self._in_flight = 0
-            if self._spool is not None:
+            if self._spool is not None and not self._closed:
                 self._spool.fail()
             self.spill()
 
@@ -114,7 +120,7 @@ class Outbox:
         """Move all frames from memory to disk; they stay where the disk does not take them."""
         with self.changed:
             try:
-                while self._memory:
+                while self._memory and not self._closed:
                     if self._spool is None:
                         self._spool = self._open_spool()
                     frame = self._memory[0]
@@ -141,8 +147,8 @@ class Outbox:
     def close(self) -> None:
         """Spill what is left and let the spool go."""
         with self.changed:
-            self._in_flight = 0
-            self.spill()
+            self.fail()
+            self._closed = True
             if self._spool is not None:
                 self._spool.close()
 

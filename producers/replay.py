@@ -66,7 +66,7 @@ class ReplayOptions:
     head_s: float | None = None
     api_key: str | None = None
     spool_dir: Path | None = None
-    turn_s: float = 5.0
+    turn_s: float = 10.0
 
     def fleet(self) -> Fleet:
         """Read the trace and divide it among workers.
@@ -128,14 +128,15 @@ def run_replay(
     options: ReplayOptions,
     progress: Callable[[Progress], None] | None = None,
     *,
-    rehearsal: Rehearsal | None = None,
+    settle: Callable[[ReplaySummary], None] | None = None,
 ) -> ReplaySummary:
     """Replay a trace against a running server, and return when everything is delivered or spooled.
 
     Args:
         options: what, where to, how fast.
         progress: called about five times a second, in this thread.
-        rehearsal: of the same options, where the caller has one already.
+        settle: called when everything is emitted, while the workers are still there and their
+            clocks are a little after the last event: the time to ask how it ended.
 
     Raises:
         InvalidConfiguration: the trace cannot be read.
@@ -148,23 +149,30 @@ def run_replay(
     together = Together.make(context, len(fleet.workers))
     began = time.monotonic()
     with _processes(context, options, fleet, together) as processes:
-        if rehearsal is None:  # while the workers start
-            rehearsal = rehearse(fleet)
+        rehearsal = rehearse(fleet)  # while the workers start
         clock = _start(options, rehearsal, together, processes)
         reports = _watch(fleet, clock, rehearsal.end_us, together, processes, progress)
+        summary = _summary(fleet, clock, rehearsal.end_us, reports, time.monotonic() - began)
+        if settle is not None:
+            settle(summary)
+        together.end.set()
+    return summary
+
+
+def _summary(
+    fleet: Fleet, clock: VirtualClock, end_us: int, reports: dict[int, Report], wall_s: float
+) -> ReplaySummary:
     emitted = Counter[str]()
     for report in reports.values():
         emitted.update(report.emitted)
-    canary_us = (
-        None if fleet.canary_from_us is None else clock.origin_event_us + fleet.canary_from_us
-    )
+    canary_us = fleet.canary_from_us
     return ReplaySummary(
         emitted=emitted,
         undelivered=sum(report.undelivered for report in reports.values()),
         start_us=clock.origin_event_us,
-        end_us=clock.origin_event_us + rehearsal.end_us,
-        canary_us=canary_us,
-        wall_s=time.monotonic() - began,
+        end_us=clock.origin_event_us + end_us,
+        canary_us=None if canary_us is None else clock.origin_event_us + canary_us,
+        wall_s=wall_s,
         workers={
             plan.worker_id: reports[k].emitted.total() for k, plan in enumerate(fleet.workers)
         },

@@ -18,7 +18,7 @@ from typing import Any
 
 from .emitter import Emitter
 from .engine import Engine
-from .fleet import MODEL, Fleet, VirtualClock, WorkerPlan
+from .fleet import MODEL, SETTLE_US, Fleet, VirtualClock, WorkerPlan
 from .settings import EmitterSettings
 from .traffic import Describer
 
@@ -70,6 +70,7 @@ class Together:
     Attributes:
         ready: released by each worker that is ready to start.
         go: set when the clock is.
+        end: set when the workers may stop.
         clock: origin in wall time (ns), origin in event time (us), end since the origin (us).
         turns: where the workers meet.
         told: their reports.
@@ -77,6 +78,7 @@ class Together:
 
     ready: Semaphore
     go: Event
+    end: Event
     clock: SynchronizedArray[int]
     turns: Barrier
     told: Queue[Report]
@@ -86,6 +88,7 @@ class Together:
         """For a number of workers that are about to be spawned."""
         return cls(
             context.Semaphore(0),
+            context.Event(),
             context.Event(),
             context.Array("q", 3),
             context.Barrier(workers),
@@ -99,6 +102,7 @@ class Together:
 
     def abort(self) -> None:
         """Parent: let nobody wait any longer."""
+        self.end.set()
         self.turns.abort()
 
     def wait(self, speed: float) -> tuple[VirtualClock, int]:
@@ -172,7 +176,8 @@ class Worker:
                 self._request(ts_us, int(self.plan.requests[request]), fields)
         self._catch_up(until_us)
         self._clock.now_us = self._origin_us + until_us
-        if self._engine.finished and not self._due:
+        if self.plan.leaves and self._engine.finished and not self._due:
+            self.settle()
             self.close()
 
     def flush(self) -> None:
@@ -180,13 +185,21 @@ class Worker:
         if self._emit is not None and not self._closed:
             self._emit.flush(DELIVERY_S)
 
+    def settle(self) -> None:
+        """Everything is emitted: deliver it, and let the clock go on a little without events."""
+        if self._emit is not None and not self._closed:
+            self.flush()
+            delivered = self._emit.snapshot()["delivery"]["delivered_events"]
+            self.report.undelivered = self.report.emitted.total() - delivered
+            now_us = time.time_ns() // 1000
+            self._clock.now_us = max(
+                self._clock.now_us, min(self._clock.now_us + SETTLE_US, now_us)
+            )
+
     def close(self) -> None:
         """End this boot."""
         if self._emit is not None and not self._closed:
-            self._emit.flush(DELIVERY_S)
             self._emit.close()
-            delivered = self._emit.snapshot()["delivery"]["delivered_events"]
-            self.report.undelivered = self.report.emitted.total() - delivered
         self._closed = True
 
     def _boot(self) -> None:
@@ -300,8 +313,10 @@ def work(
         if time.monotonic() - reported > REPORT_S:
             reported = time.monotonic()
             together.told.put(worker.report.copy())
-    worker.close()
+    worker.settle()
     together.told.put(replace(worker.report.copy(), last=True))
+    together.end.wait(_MEETING_S)
+    worker.close()
 
 
 def _turns(clock: VirtualClock, end_us: int, turn_us: int) -> Iterator[int]:

@@ -8,14 +8,16 @@ import os
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from socket import gaierror
 from typing import Protocol
 
 from ..schemas.frames import FrameHeader, read_header
+from .gaps import gap_frame
 from .outbox import BODY_BYTES, BODY_FRAMES, Outbox
-from .spool import Spool, adopt, gap_frame
+from .spool import Spool, adopt
 from .transport import DeliveryError, FramesRefused, Transport
 
 _LOG = logging.getLogger("penstock")
@@ -131,6 +133,7 @@ class Sender:
         self._not_before = 0.0
         self._finish_at: float | None = None
         self._away = False
+        self._unreachable = False
         self._patient = True
         self._thread = self._spawn()
 
@@ -138,17 +141,25 @@ class Sender:
         """Start the thread."""
         self._thread.start()
 
-    def finish(self, timeout_s: float) -> None:
-        """Deliver what is there and stop; one last attempt only, if the server was away before.
+    def finish(self, timeout_s: float, say_goodbye: Callable[[], None]) -> None:
+        """Deliver what is there, then what `say_goodbye` adds to the outbox, and stop.
 
-        Returns after `timeout_s` at the latest; what is left is for the spool.
+        Returns after `timeout_s` at the latest; what is left is for the spool. A server that was
+        away before, or that nobody finds now, gets one last attempt only.
         """
+        end = time.monotonic() + timeout_s
         with self._outbox.changed:
-            self._finish_at = time.monotonic() + timeout_s
             self._patient = not self._away
-            self._not_before = 0.0
-            self._outbox.changed.notify_all()
-        self._thread.join(timeout_s)
+            self.hurry()
+            # The closing record comes after everything else was settled, losses included.
+            self._outbox.changed.wait_for(
+                lambda: self._outbox.empty or self._given_up(), timeout_s if self._patient else 0.0
+            )
+        say_goodbye()
+        with self._outbox.changed:
+            self._finish_at = end
+            self.hurry()
+        self._thread.join(max(0.0, end - time.monotonic()))
 
     def hurry(self) -> None:
         """Try now, even while waiting after a failure."""
@@ -206,8 +217,11 @@ class Sender:
     def _finished(self, now: float, finish_at: float) -> bool:
         waiting = self._not_before > now
         too_late = now >= finish_at or (waiting and self._not_before >= finish_at)
-        given_up = waiting and not self._patient
-        return too_late or given_up or (self._outbox.empty and not self._leftovers)
+        done = self._outbox.empty and not self._leftovers
+        return done or too_late or (waiting and self._given_up())
+
+    def _given_up(self) -> bool:
+        return self._unreachable or not self._patient
 
     def _wake_at(self, now: float) -> float:
         if self._not_before > now:
@@ -237,7 +251,7 @@ class Sender:
             raise
         self._backoff.reset()
         if self._away:
-            self._away = False
+            self._away = self._unreachable = False
             _LOG.info("the server takes events again")
         if self._leftovers and self._leftovers[0].spool.empty:
             self._leftovers.pop(0).spool.close()
@@ -281,7 +295,9 @@ class Sender:
             self._away = True
             _LOG.warning("events are spooled until the server takes them: %s", error)
         with self._outbox.changed:
+            self._unreachable = isinstance(error.__cause__, (ConnectionRefusedError, gaierror))
             self._not_before = time.monotonic() + self._backoff.next_s(retry_after_s)
+            self._outbox.changed.notify_all()
 
 
 def keep_refused(spool_dir: Path, header: FrameHeader, frame: bytes) -> None:

@@ -7,9 +7,11 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .flusher import Call, Flusher
+from ..schemas.events import EventName
+from .flusher import Flusher
 from .framer import Boot, Framer
 from .guards import Tracker
+from .intake import Call
 from .outbox import Outbox
 from .redact import KeyedHash, Redactor
 from .rows import RowBuilder
@@ -28,7 +30,7 @@ class Session:
         self,
         worker_id: str,
         *,
-        calls: deque[Call],
+        calls: Mapping[EventName, deque[Call]],
         tracker: Tracker,
         settings: EmitterSettings,
         address: str,
@@ -103,7 +105,7 @@ class Session:
         """Send the rest, or leave it in the spool."""
         if self._started:
             self._flusher.stop()
-            self._sender.finish(self._settings.close_timeout_s)
+            self._sender.finish(self._settings.close_timeout_s, self._flusher.say_goodbye)
             self._outbox.close()
             self._sender.release()
 

@@ -22,8 +22,8 @@ class EmitterSettings:
     Attributes:
         flush_interval_s: how long an event waits in memory before its frame is built.
         max_frame_events: rows per frame, 1 to 5,000.
-        max_buffered_events: bound of the memory buffer; beyond it the oldest events are dropped
-            and declared as a gap.
+        max_buffered_events: bound of the memory buffer of each kind of event; beyond it the oldest
+            events are dropped and declared as a gap.
         heartbeat_s: an idle emitter says this often that it is alive and where its clock is.
         spool_dir: folder for frames while the server is away; None takes a folder of the user
             below the system's temporary folder, another one for each server address.

@@ -18,11 +18,12 @@ import struct
 import sys
 import zlib
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..schemas.errors import InvalidFrame
-from ..schemas.frames import MAGIC, FrameHeader, encode_frame, read_header, split_frames
+from ..schemas.frames import MAGIC, read_header, split_frames
+from .gaps import gap_frame
 
 if sys.platform != "win32":
     import fcntl
@@ -31,54 +32,10 @@ _LOG = logging.getLogger("penstock")
 _HEAD = struct.Struct("<QQI")
 _READ_BYTES = 4 << 20
 _FOLDER_SUFFIX = ".boot"
-Gap = tuple[int, int]
 
 
 class SpoolBusy(OSError):
     """Another live process owns the folder."""
-
-
-def merge_gaps(gaps: Iterable[Gap]) -> tuple[Gap, ...]:
-    """The same sequence numbers as few, ordered, half-open ranges.
-
-    >>> merge_gaps([(5, 7), (0, 2), (2, 3)])
-    ((0, 3), (5, 7))
-    """
-    merged: list[Gap] = []
-    for low, high in sorted(gap for gap in gaps if gap[0] < gap[1]):
-        if merged and low <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(high, merged[-1][1]))
-        else:
-            merged.append((low, high))
-    return tuple(merged)
-
-
-def gap_frame(lost: list[FrameHeader]) -> bytes | None:
-    """A control frame that declares all that `lost` frames of one boot held, had they arrived.
-
-    It repeats what they said of the boot itself: their own gaps, and the closing.
-    """
-    gaps = merge_gaps(
-        gap for header in lost for gap in ((header.seq0, header.seq0 + header.count), *header.gaps)
-    )
-    closing = any(header.closing for header in lost)
-    if not gaps and not closing:
-        return None
-    next_seq = max(header.next_seq for header in lost)
-    return encode_frame(
-        FrameHeader(
-            kind="control",
-            worker_id=lost[-1].worker_id,
-            boot_id=lost[-1].boot_id,
-            seq0=next_seq,
-            count=0,
-            next_seq=next_seq,
-            clock_us=max(header.clock_us for header in lost),
-            closing=closing,
-            gaps=gaps,
-        ),
-        [],
-    )
 
 
 class Spool:
@@ -105,7 +62,9 @@ class Spool:
         self._head = self._read_head()
         self._next = max(self._sizes, default=-1) + 1
         self._write_fd = -1
-        self._in_flight: deque[Gap] = deque()  # (segment, end) of the records read and not settled
+        self._in_flight: deque[tuple[int, int]] = (
+            deque()
+        )  # (segment, end) of the records read and not settled
         self._settle_head()
 
     @property
@@ -280,7 +239,7 @@ class Spool:
         self._path(segment).unlink(missing_ok=True)
         self._sizes.pop(segment, None)
 
-    def _read_head(self) -> Gap:
+    def _read_head(self) -> tuple[int, int]:
         data = os.read(self._head_fd, _HEAD.size)
         if len(data) == _HEAD.size:
             segment, end, checksum = _HEAD.unpack(data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -18,14 +19,14 @@ from .core import metrics as m
 from .core.columns import dictionary, integers
 from .core.gates.absolute import CoverageState
 from .core.gating import GateKeeper, Marker, current_epoch, keeper_for
-from .core.ingest import Flush, counted
+from .core.ingest import DAY_US, Flush, counted
 from .core.pipeline import Closing
 from .core.tally import measure_feedback
 from .core.tiles import SECOND_US
 from .core.windows import MINUTE
 from .publish import coverage_rows, tile_rows, timestamps, version_of, window_rows
 from .readback import cells_between, joined_feedback
-from .recovery import DEDUPLICATION_US, Recovered
+from .recovery import Recovered
 from .store import Store
 
 log = logging.getLogger("penstock")
@@ -60,6 +61,7 @@ class Processor:
         self._configuration = configuration
         self._counters = counters
         self._totals = totals
+        self.life = uuid.uuid4().hex  # of this memory: rebuilt, it is another
         self._serial = itertools.count()
         self._append_us = 0
         self._judged: set[str] = self._feedback_ids()
@@ -67,6 +69,7 @@ class Processor:
         self._keepers = [self._keeper(gate.id) for gate in configuration.gates]
         self._stored_verdicts: dict[str, tuple[str, int]] = {}
         self._published_cut = -1
+        self._complete_cut = recovered.cut
         self._published_s = -1
 
     def take_offset(self) -> int:
@@ -132,13 +135,17 @@ class Processor:
             return
         version = version_of(INCARNATION, max(cut, 0))
         self._store_tiles(closing, version)
-        self._judge(closing, version)
-        boots = list(self.pipeline.tracker.boots.values())
+        boots = self.pipeline.tracker.changed()
         if boots:
             self._insert("coverage_rows", coverage_rows(boots, version))
-        self._checkpoint(closed_s, max(cut, 0), now_us)
+        if not self.pipeline.waiting:
+            self._complete_cut = max(cut, 0)
+        self._checkpoint(closed_s, max(self._complete_cut, 0), now_us)
+        # Last: a verdict that was lost is told again from the stored cells.
+        self._judge(closing, version)
         self.pipeline.stored()
-        self.pipeline.tracker.forget(now_us - DEDUPLICATION_US)
+        retention_us = self._configuration.retention.warm_days * DAY_US
+        self.pipeline.tracker.forget(now_us, retention_us)
         self._published_s, self._published_cut = closed_s, cut
 
     def _store_tiles(self, closing: Closing, version: int) -> None:
@@ -165,8 +172,8 @@ class Processor:
         self._insert("checkpoints_rows", pa.table(row))
 
     def _insert(self, name: str, rows: pa.Table) -> None:
-        # Derived rows replace themselves; the token only has to differ from every other insert's.
-        self._store.insert(name, rows, f"{name}-{id(self)}-{next(self._serial)}-{self._append_us}")
+        # Derived rows replace themselves: the token only has to differ from every other insert's.
+        self._store.insert(name, rows, f"{name}-{self.life}-{next(self._serial)}")
 
     def _judge(self, closing: Closing, version: int) -> None:
         """Let every gate count the cells that closed, and store the verdicts that say something new."""

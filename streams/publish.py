@@ -14,8 +14,8 @@ import pyarrow as pa
 
 from .core.boots import Boot, Intervals, LedgerEntry
 from .core.pipeline import WindowRows
-from .core.slices import DIMENSIONS, Slice
-from .core.tiles import SLICE_BITS, Span, Tile, tile_of
+from .core.slices import DIMENSIONS, FLEET, Slice
+from .core.tiles import CELL_S, SLICE_BITS, Span, Tile, tile_of
 
 _MICROS = pa.timestamp("us", "UTC")
 _SECONDS = pa.timestamp("s", "UTC")
@@ -84,8 +84,13 @@ def _dimensions(slices: Sequence[Slice], numbers: npt.NDArray[np.int64]) -> dict
 def tile_rows(
     tiles: Iterable[tuple[Span, Tile]], slices: Sequence[Slice], partition: int, version: int
 ) -> pa.Table | None:
-    """Closed tiles for `panes_rows`, a row per slice; None where there is nothing."""
-    parts = [_tile_rows(span, tile, slices) for span, tile in tiles if len(tile)]
+    """Closed tiles for `panes_rows`, a row per slice; None where there is nothing.
+
+    A pane that was amended to nothing (a hole was filled) is written as an empty row of the fleet.
+    """
+    parts = [
+        _tile_rows(span, tile, slices) for span, tile in tiles if len(tile) or span.length_s > CELL_S
+    ]
     if not parts:
         return None
     table = pa.concat_tables(parts)
@@ -97,6 +102,8 @@ def tile_rows(
 
 def _tile_rows(span: Span, tile: Tile, slices: Sequence[Slice]) -> pa.Table:
     numbers, starts = np.unique(tile.slices, return_index=True)
+    if len(tile) == 0:
+        numbers, starts = np.array([FLEET]), np.array([0])
     offsets = pa.array(np.append(starts, len(tile)), pa.int32())
     size = len(numbers)
     return pa.table(

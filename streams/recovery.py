@@ -16,7 +16,7 @@ from ..schemas.config import Configuration
 from ..schemas.events import EventName
 from .core import metrics as m
 from .core.boots import ANONYMOUS, BootTracker, LedgerEntry
-from .core.ingest import TABLES, counted
+from .core.ingest import DAY_US, TABLES, counted
 from .core.pipeline import Pipeline
 from .core.slices import DIMENSIONS, SliceRegistry, stored_slice
 from .core.tally import measure_feedback
@@ -34,15 +34,15 @@ from .readback import (
 from .store import Store
 
 Configured = Sequence[m.Threshold | m.CostScore]
-DEDUPLICATION_US = 8 * 86_400 * SECOND_US  # a day longer than a spool may be old
 
 
 @dataclass(slots=True)
 class Recovered:
-    """The pipeline, and the offset that the next frame gets."""
+    """The pipeline, the offset that the next frame gets, and the checkpoint's cut (-1 for none)."""
 
     pipeline: Pipeline
     next_offset: int
+    cut: int
 
 
 def recover(
@@ -53,24 +53,24 @@ def recover(
     Raises:
         StoreError: the store is away; nothing was changed that repeating would not repair.
     """
-    next_offset = _remove_unacknowledged(store)
+    found = store.query(
+        "SELECT cut, toUnixTimestamp(closed_ts) AS closed_s FROM penstock.checkpoints_rows FINAL"
+        " WHERE partition = 0"
+    )
+    closed_s, cut = (int(found[0]["closed_s"]), int(found[0]["cut"])) if found else (0, -1)
+    # Derived rows are versioned by offset: a refused row may have taken one without being in a table.
+    next_offset = max(_remove_unacknowledged(store), cut + 1)
+    _remove_unfinished(store, closed_s)
     registry = SliceRegistry(configuration.limits.max_slices, configuration.limits.max_tenants)
     _number_known(store, registry)
     time = configuration.time
     tracker = BootTracker(int(time.lateness_s * SECOND_US), int(time.boot_timeout_s * SECOND_US))
-    changed = _restore_boots(store, tracker, now_us)
+    changed = _restore_boots(store, tracker, cut, now_us - configuration.retention.warm_days * DAY_US)
     pipeline = Pipeline(tracker, registry, tile_loader(store, registry))
-    found = store.query(
-        "SELECT cut, toUnixTimestamp(closed_ts) AS closed_s,"
-        " (SELECT toUnixTimestamp(min(pane_start)) FROM penstock.panes_rows WHERE pane_s >= 10) AS oldest_s"
-        " FROM penstock.checkpoints_rows FINAL WHERE partition = 0"
-    )
-    open_from_s = 0
+    open_from_s = closed_s // PANE_S * PANE_S
     if found:
-        closed_s, cut = int(found[0]["closed_s"]), int(found[0]["cut"])
-        pipeline.resume(closed_s, int(found[0]["oldest_s"]) or None)
+        pipeline.resume(closed_s, _oldest_s(store))
         tracker.watermark_us = closed_s * SECOND_US
-        open_from_s = closed_s // PANE_S * PANE_S
         changed |= panes_touched_after(store, cut, open_from_s)
         for start_s in sorted(start for start in changed if start < open_from_s):
             scratch = Pipeline(tracker, registry, tile_loader(store, registry))
@@ -79,7 +79,16 @@ def recover(
             pipeline.replace(Span(PANE_S, start_s), scratch.drain(Span(PANE_S, start_s)))
         _count_late(store, pipeline, configured, cut)
     _count(store, pipeline, configured, open_from_s, None)
-    return Recovered(pipeline, next_offset)
+    return Recovered(pipeline, next_offset, cut)
+
+
+def _oldest_s(store: Store) -> int | None:
+    """Start of the earliest stored pane."""
+    found = store.query(
+        "SELECT count() AS n, toUnixTimestamp(min(pane_start)) AS oldest_s"
+        " FROM penstock.panes_rows WHERE pane_s >= 10"
+    )
+    return int(found[0]["oldest_s"]) if int(found[0]["n"]) else None
 
 
 def _remove_unacknowledged(store: Store) -> int:
@@ -95,6 +104,21 @@ def _remove_unacknowledged(store: Store) -> int:
     return next_offset
 
 
+def _remove_unfinished(store: Store, closed_s: int) -> None:
+    """Remove what was published after the checkpoint: it closes again, perhaps with other rows."""
+    for name, start, end in (
+        ("panes", "pane_start", "toUnixTimestamp(pane_start) + pane_s"),
+        ("windows", "end", "toUnixTimestamp(end)"),
+    ):
+        above = store.query(
+            f"SELECT count() AS n FROM penstock.{name}_rows"
+            f" WHERE {start} >= toDateTime({{since:UInt32}}) AND {end} > {{closed:UInt32}}",
+            {"since": max(closed_s - 86_400, 0), "closed": closed_s},
+        )
+        if int(above[0]["n"]):
+            store.command(f"DELETE FROM penstock.{name}_rows WHERE {end} > {closed_s}")
+
+
 def _number_known(store: Store, registry: SliceRegistry) -> None:
     """Number the slices that have panes already, so that caps admit the same ones again."""
     rows = store.query(
@@ -105,14 +129,17 @@ def _number_known(store: Store, registry: SliceRegistry) -> None:
         registry.number(stored_slice(row["grouping"], row))
 
 
-def _restore_boots(store: Store, tracker: BootTracker, now_us: int) -> set[int]:
-    """Rebuild the boots; returns the panes in which the ledger's newest frames changed the losses."""
+def _restore_boots(store: Store, tracker: BootTracker, cut: int, since_us: int) -> set[int]:
+    """Rebuild the boots; returns the panes in which the ledger's newest frames changed the losses.
+
+    Each publication writes the boots that changed, so that up to the checkpoint's cut all are stored.
+    """
     versions = {}
-    for boot, version in stored_boots(store, now_us - DEDUPLICATION_US):
+    for boot, version in stored_boots(store, since_us):
         tracker.adopt(boot)
         versions[boot.boot_id] = version & ((1 << 40) - 1)
     changed: set[int] = set()
-    for entry in ledger_after(store, min(versions.values(), default=-1)):
+    for entry in ledger_after(store, cut):
         boot_id = entry.boot_id if entry.identified else ANONYMOUS
         if entry.offset > versions.get(boot_id, -1):
             changed |= {pane for (pane, _), value in tracker.apply(entry).items() if value}
@@ -127,7 +154,8 @@ def _count(
     for kind in kinds:
         table = rows_between(store, kind, start_s, end_s)
         if table.num_rows:
-            pipeline.count(counted(pipeline, kind, table, configured))
+            placed = counted(pipeline, kind, table, configured)
+            pipeline.count({span: placed[span] for span in placed if not _is_closed(pipeline, span)})
     feedback = joined_feedback_between(store, start_s, end_s)
     if feedback.num_rows:
         measured = measure_feedback(feedback)
@@ -144,6 +172,12 @@ def _count(
     pipeline.cover(change)
 
 
+def _is_closed(pipeline: Pipeline, span: Span) -> bool:
+    """Whether a span is a cell that was published; its late rows are counted by `_count_late`."""
+    closed_s = pipeline.closed_s
+    return span.length_s == CELL_S and closed_s is not None and span.end_s <= closed_s
+
+
 def _count_late(store: Store, pipeline: Pipeline, configured: Configured, cut: int) -> None:
     """Late rows above the checkpoint's cut count in the cell that closes next, as they would have."""
     kinds: tuple[EventName, ...] = ("request", "step")
@@ -151,7 +185,7 @@ def _count_late(store: Store, pipeline: Pipeline, configured: Configured, cut: i
         table = late_rows_after(store, kind, cut)
         if table.num_rows:
             placed = counted(pipeline, kind, table, configured)
-            pipeline.count({span: tile for span, tile in placed.items() if span.length_s == CELL_S})
+            pipeline.count({span: placed[span] for span in placed if _is_closed(pipeline, span)})
 
 
 def coverage_of(entries: Sequence[LedgerEntry]) -> Counter[tuple[int, int]]:

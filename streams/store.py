@@ -1,7 +1,7 @@
 """The store: ClickHouse's engine, in this process (`chdb:///folder`) or behind HTTP (`clickhouse://`).
 
 A narrow interface, so that the experimental backend stays behind it: SQL in, dictionaries or Arrow
-out, Arrow inserts with a token. Clients are kept per thread, because each has one lock.
+out, Arrow inserts with a token. Clients are pooled, because each has one lock.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import io
 import re
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -48,19 +49,22 @@ class Store:
             self._dsn = url
         else:
             raise InvalidConfiguration(f"--store must look like {_EXAMPLES}, not {url!r}")
-        self._local = threading.local()
-        self._clients: list[Client] = []
+        self._idle: list[Client] = []
         self._lock = threading.Lock()
 
-    def _client(self) -> Client:
-        client: Client | None = getattr(self._local, "client", None)
-        if client is None:
-            # chdb opens a folder once per process; opening is not safe from two threads at once.
+    @contextmanager
+    def _client(self) -> Iterator[Client]:
+        """A client that nobody else uses meanwhile: each has one lock, and queries run in parallel."""
+        # chdb opens a folder once per process; opening is not safe from two threads at once.
+        with self._lock:
+            client = self._idle.pop() if self._idle else self._connect()
+        try:
+            yield client
+        except (ClickHouseError, OSError, RuntimeError) as error:
+            raise _store_error(error) from error
+        finally:
             with self._lock:
-                client = self._connect()
-                self._clients.append(client)
-            self._local.client = client
-        return client
+                self._idle.append(client)
 
     def _connect(self) -> Client:
         try:
@@ -77,10 +81,8 @@ class Store:
         Raises:
             StoreError: the store is away or refuses.
         """
-        try:
-            self._client().command(sql)
-        except (ClickHouseError, OSError, RuntimeError) as error:
-            raise _store_error(error) from error
+        with self._client() as client:
+            client.command(sql)
 
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """Rows as dictionaries; `{name:Type}` placeholders take their values from `parameters`.
@@ -88,11 +90,9 @@ class Store:
         Raises:
             StoreError: the store is away or refuses.
         """
-        try:
-            result = self._client().query(sql, parameters=dict(parameters or {}))
-        except (ClickHouseError, OSError, RuntimeError) as error:
-            raise _store_error(error) from error
-        return list(result.named_results())
+        with self._client() as client:
+            result = client.query(sql, parameters=dict(parameters or {}))
+            return list(result.named_results())
 
     def arrow(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
         """The answer as one Arrow table.
@@ -100,12 +100,8 @@ class Store:
         Raises:
             StoreError: the store is away or refuses.
         """
-        try:
-            return self._client().query_arrow(
-                sql, parameters=dict(parameters or {}), use_strings=True
-            )
-        except (ClickHouseError, OSError, RuntimeError) as error:
-            raise _store_error(error) from error
+        with self._client() as client:
+            return client.query_arrow(sql, parameters=dict(parameters or {}), use_strings=True)
 
     def insert(self, name: str, rows: pa.Table, token: str) -> None:
         """Insert rows; again with the same token, it changes nothing.
@@ -123,17 +119,20 @@ class Store:
         buffer = io.BytesIO()
         with pa.ipc.new_stream(buffer, rows.schema) as writer:
             writer.write_table(rows)
-        settings = {"async_insert": 0, "insert_deduplication_token": token}
-        try:
-            self._client().raw_insert(
+        settings = {
+            "async_insert": 0,
+            "insert_deduplication_token": token,
+            # The rows of one insert are unique: replacing within it would cost a third of its time.
+            "optimize_on_insert": 0,
+        }
+        with self._client() as client:
+            client.raw_insert(
                 f"penstock.{name}",
                 column_names=rows.column_names,
                 insert_block=buffer.getvalue(),
                 fmt="ArrowStream",
                 settings=settings,
             )
-        except (ClickHouseError, OSError, RuntimeError) as error:
-            raise _store_error(error) from error
 
     def ping(self) -> None:
         """Write and read a probe row.
@@ -150,12 +149,11 @@ class Store:
         return None if self.folder is None else shutil.disk_usage(self.folder).free
 
     def close(self) -> None:
-        """Close every thread's client; no other call may be under way."""
+        """Close every client; no other call may be under way."""
         with self._lock:
-            for client in self._clients:
+            for client in self._idle:
                 client.close()
-            self._clients.clear()
-        self._local = threading.local()
+            self._idle.clear()
 
 
 def _store_error(error: Exception) -> StoreError:

@@ -18,6 +18,7 @@ from .tiles import PANE_S, SECOND_US
 Range = tuple[int, int]
 
 ANONYMOUS = "anonymous"  # every POST without identity counts as part of this boot
+KEYED_US = 86_400 * SECOND_US  # how long an Idempotency-Key is known
 STRAGGLER_US = 60 * SECOND_US  # a boot this far behind the foremost no longer holds it back
 
 
@@ -222,6 +223,13 @@ class BootTracker:
         self.watermark_us = 0
         self.newest_us = 0
         self._losses: dict[str, Counter[tuple[int, int]]] = {}
+        self._changed: set[str] = set()
+
+    def changed(self) -> list[Boot]:
+        """Boots that changed since the last call."""
+        boots = [self.boots[boot_id] for boot_id in sorted(self._changed) if boot_id in self.boots]
+        self._changed.clear()
+        return boots
 
     def unseen(self, boot_id: str, low: int, high: int) -> list[Range]:
         """Sequence numbers of [low, high) that the boot has not delivered yet."""
@@ -245,6 +253,7 @@ class BootTracker:
             (pane start in s, metric) -> integer, negative where a hole was filled.
         """
         boot_id = entry.boot_id if entry.identified else ANONYMOUS
+        self._changed.add(boot_id)
         boot = self.boots.get(boot_id)
         if boot is None:
             boot = Boot(entry.worker_id, boot_id, first_clock_us=entry.clock_us)
@@ -280,7 +289,8 @@ class BootTracker:
 
     def _advance(self, boot: Boot, entry: LedgerEntry) -> None:
         if entry.identified:
-            boot.next_seq = max(boot.next_seq, entry.next_seq)
+            declared = max((high for _, high in entry.gaps), default=0)
+            boot.next_seq = max(boot.next_seq, entry.next_seq, declared)
         boot.first_clock_us = min(boot.first_clock_us, entry.clock_us)
         # A clock that runs ahead must not close its neighbours' panes.
         boot.clock_us = max(boot.clock_us, min(entry.clock_us, entry.append_us))
@@ -312,7 +322,10 @@ class BootTracker:
             self.watermark_us = max(self.watermark_us, frontier - self._lateness_us)
         for boot in self.boots.values():
             silent = now_us - boot.append_us >= self._timeout_us
-            boot.vanished = boot.identified and not boot.closed and silent
+            vanished = boot.identified and not boot.closed and silent
+            if vanished != boot.vanished:
+                boot.vanished = vanished
+                self._changed.add(boot.boot_id)
 
     def workers(self, start_us: int, end_us: int) -> int:
         """How many workers were alive in a stretch of event time."""
@@ -330,8 +343,15 @@ class BootTracker:
             boot.vanished and start_us <= boot.clock_us < end_us for boot in self.boots.values()
         )
 
-    def forget(self, before_us: int) -> None:
-        """Drop boots whose last frame was taken before a time; their frames can no longer come."""
-        for boot_id in [b.boot_id for b in self.boots.values() if b.append_us < before_us]:
-            del self.boots[boot_id]
-            self._losses.pop(boot_id, None)
+    def forget(self, now_us: int, retention_us: int) -> None:
+        """Drop boots whose frames can no longer come, or would be rejected as too late.
+
+        Args:
+            now_us: the processor's clock.
+            retention_us: age over which rows are rejected.
+        """
+        for boot in [*self.boots.values()]:
+            kept_us = KEYED_US if boot.body_hash else retention_us
+            if boot.append_us < now_us - kept_us:
+                del self.boots[boot.boot_id]
+                self._losses.pop(boot.boot_id, None)

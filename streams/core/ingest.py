@@ -26,7 +26,7 @@ from .metrics import CostScore, Threshold
 from .pipeline import Pipeline
 from .slices import DIMENSIONS, GROUPINGS, STEP_GROUPINGS, combinations
 from .tally import Measured, measure_requests, measure_steps, place
-from .tiles import SECOND_US, Span, Tile
+from .tiles import CELL_S, SECOND_US, Span, Tile
 from .validate import validate
 
 Ints = npt.NDArray[np.int64]
@@ -131,7 +131,33 @@ class Flush:
         return Receipt(counts["stored"], counts["duplicate"], counts["rejected"], rejections)
 
     def refuse(self, rejected: Rejected, arrival: Arrival) -> Rejection:
-        """Put a row that could not be decoded into quarantine."""
+        """Put a row that could not be decoded into quarantine, and into the ledger as rejected."""
+        boot = self.pipeline.tracker.boots.get(rejected.boot_id)
+        ranges: list[Range] = []
+        if boot is not None and rejected.seq is not None:
+            ranges = boot.seen.missing(rejected.seq, rejected.seq + 1)
+        entry = LedgerEntry(
+            incarnation=arrival.incarnation,
+            partition=arrival.partition,
+            offset=arrival.offset,
+            kind=rejected.kind or "control",
+            worker_id=rejected.worker_id,
+            boot_id=rejected.boot_id,
+            ranges=ranges,
+            gaps=[],
+            next_seq=0,
+            clock_us=arrival.append_us if boot is None else boot.clock_us,
+            closing=False,
+            # A boot that nothing else is known of must not hold windows back.
+            identified=boot is not None and boot.identified,
+            stored=0,
+            duplicate=0,
+            rejected=1,
+            late=0,
+            append_us=arrival.append_us,
+        )
+        self.entries.append(entry)
+        self.coverage.update(self.pipeline.tracker.apply(entry))
         self._quarantine.append(
             _quarantined(
                 arrival, rejected.index, rejected.kind, rejected.worker_id, rejected.boot_id,
@@ -284,12 +310,16 @@ def counted(
         configured: counters that the configuration asks for.
         measured: what the rows add, where that is known already.
     """
+    feedback = measured is not None
     if measured is None:
         measured = measure_steps(table) if kind == "step" else measure_requests(table, configured)
     found = combinations(dimensions_of(table), table.num_rows)
     overflow = integers(table, "overflow")[0].astype(np.uint16)
     combos = pipeline.combos.number(found, groupings_of(kind), overflow)
-    return place(measured, combos, integers(table, "ts")[0])
+    placed = place(measured, combos, integers(table, "ts")[0])
+    if feedback:  # it comes long after verdicts were read off the cells
+        placed = {span: tile for span, tile in placed.items() if span.length_s > CELL_S}
+    return placed
 
 
 def _quarantined(

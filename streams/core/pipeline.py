@@ -68,6 +68,11 @@ class Pipeline:
         self.closed_s: int | None = None  # every cell that ends at or before it is closed
 
     @property
+    def waiting(self) -> bool:
+        """Whether late rows wait for a cell to close: what is published does not hold them yet."""
+        return bool(self._late)
+
+    @property
     def closed_pane_s(self) -> int | None:
         """Every pane that ends at or before it is closed."""
         return None if self.closed_s is None else self.closed_s // PANE_S * PANE_S

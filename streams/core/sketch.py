@@ -44,7 +44,7 @@ def bins_of(values: npt.NDArray[np.float64]) -> Bins:
 
 def values_of(bins: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
     """Estimate of each bin, 2 gamma^i / (gamma + 1); 0 for bin 0 and inf for the infinite bin."""
-    exponents = bins.astype(np.float64) - OFFSET
+    exponents = np.where(bins == INFINITE_BIN, OFFSET, bins).astype(np.float64) - OFFSET
     estimates = 2 * np.exp(exponents * LOG_GAMMA) / (GAMMA + 1)
     estimates[bins == ZERO_BIN] = 0.0
     estimates[bins == INFINITE_BIN] = np.inf

@@ -317,8 +317,9 @@ def _step_column(table: pa.Table, name: str) -> tuple[Ints, Mask]:
 
 
 def _texts(table: pa.Table, name: str) -> list[str | None]:
+    """Values of a label column; the store holds a missing one as the empty string."""
     if name not in table.column_names:
         return [None] * table.num_rows
     column = table[name]
     text = pc.cast(column, pa.string()) if pa.types.is_dictionary(column.type) else column
-    return list(text.to_pylist())
+    return [value or None for value in text.to_pylist()]

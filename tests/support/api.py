@@ -9,7 +9,15 @@ from typing import Any, Literal
 
 import httpx
 from fastapi import FastAPI
+from penstock.schemas.config import parse
 from penstock.schemas.ports import PipelineStatus, Receipt
+
+CONFIGURATION = parse("""
+gates:
+  - {id: one, filter: {variant: canary}, metrics: [{metric: error_rate, max_ratio: 0.01}]}
+  - {id: two, metrics: [{metric: latency, field: ttft_ms, max_ms: 1200}]}
+  - {id: three, metrics: [{metric: cost_per_1k_tokens_usd, max_usd: 1, cap_usd: 1}]}
+""")
 
 STATUS = PipelineStatus(
     watermark_us=1_767_225_600_000_000,

@@ -162,7 +162,7 @@ async function poll() {
 // ---- charts
 
 function emptyText() {
-  return state.newest === null ? "No events yet." : "No data in this range.";
+  return state.newest === null ? "No events yet." : "No data in this range. Try a longer one, or All.";
 }
 
 function draw() {

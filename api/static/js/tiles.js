@@ -23,8 +23,8 @@ export const TILE_METRICS = GROUPS.flatMap((g) => g.numbers.map(([metric]) => me
 
 const STATES = {
   ok: ["good", "ok", "Every event that was sent has arrived."],
-  partial: ["warn", "partial", "Some events have not arrived; numbers may be low."],
-  unknown: ["unsure", "unknown", "A worker vanished or sends without identity; loss cannot be counted."],
+  partial: ["warn", "partial", "Some events have not arrived."],
+  unknown: ["unsure", "unknown", "A worker vanished; loss is unknown."],
   no_data: ["none", "no data", "No worker has sent in this window."],
 };
 

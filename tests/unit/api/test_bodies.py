@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 import zstandard
@@ -18,7 +18,7 @@ def zstd(body: bytes) -> bytes:
     return zstandard.ZstdCompressor().compress(body)
 
 
-COMPRESS = {"gzip": gzip.compress, "zstd": zstd}
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "zstd": zstd}
 ENCODINGS = sorted(COMPRESS)
 
 

@@ -169,7 +169,7 @@ def test_a_store_that_is_away() -> None:
     }
 
 
-NEEDS = {
+NEEDS: dict[str, set[str]] = {
     "/v1/events": {"ingest"},
     "/v1/windows": {"read"},
     "/v1/requests": {"read"},

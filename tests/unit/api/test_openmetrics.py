@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from penstock.api.metrics import METRICS
 from penstock.api.openmetrics import Metric, Sample, render
-from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from penstock.tests.support.openmetrics import families
 
 GAUGE = Metric("a_seconds", "gauge", "seconds", 'Line with "quotes", \\ and\nbreak.')
 COUNTER = Metric("b", "counter", "", "Count.")
@@ -25,14 +25,14 @@ def test_metrics_stay_together_and_the_text_ends() -> None:
             Sample(INFO, 1.0, {"version": "1"}),
         ]
     )
-    families = list(text_string_to_metric_families(text))
-    assert [(f.name, f.type) for f in families] == [
+    found = families(text)
+    assert [(f.name, f.type) for f in found] == [
         ("a_seconds", "gauge"),
         ("b", "counter"),
         ("c", "info"),
     ]
-    assert [s.value for s in families[0].samples] == [1.0, 2.5]
-    assert families[1].samples[0].name == "b_total"
+    assert [s.value for s in found[0].samples] == [1.0, 2.5]
+    assert found[1].samples[0].name == "b_total"
     assert text.endswith("# EOF\n")
 
 
@@ -47,7 +47,7 @@ def test_what_cannot_be_told_is_left_out() -> None:
     ),
 )
 def test_the_reference_parser_reads_back_what_was_written(value: float, label: str) -> None:
-    (family,) = text_string_to_metric_families(render([Sample(GAUGE, value, {"l": label})]))
+    (family,) = families(render([Sample(GAUGE, value, {"l": label})]))
     sample = family.samples[0]
     assert sample.labels == {"l": label}
     assert sample.value == value or (math.isnan(sample.value) and math.isnan(value))

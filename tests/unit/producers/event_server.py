@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 import threading
 import time
 from collections import defaultdict
@@ -42,6 +43,15 @@ class Boot:
         return set(range(self.next_seq)) - set(self.seqs) - self.gaps
 
 
+class _Http(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        # Clients that are killed reset their connections; anything else is a bug.
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class EventServer:
     """Use through `event_server`."""
 
@@ -55,8 +65,7 @@ class EventServer:
         self.refuse_seq: int | None = None
         self._lock = threading.Lock()
         self._connections: list[socket.socket] = []
-        self._http = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
-        self._http.daemon_threads = True
+        self._http = _Http(("127.0.0.1", port), self._handler())
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,))
         self._thread.start()
 

@@ -57,8 +57,8 @@ def test_one_request_by_hand() -> None:
     events = run(QUIET, make_work([(5_000, 1500, 0, 3, NEVER_FAILS)]))
     assert [event.fields["prefill_tokens"] for event in steps(events)] == [1024, 476, 0, 0]
     assert [event.fields["decode_tokens"] for event in steps(events)] == [0, 1, 1, 1]
-    prefill_us = int((22 + 102.4) * 1000) + int((22 + 47.6) * 1000)
-    decode_us = int((22 + 0.12 + 0.1501) * 1000) + int((22 + 0.12 + 0.1502) * 1000)
+    prefill_us = int((26 + 66.56) * 1000) + int((26 + 30.94) * 1000)
+    decode_us = int((26 + 0.08 + 0.1501) * 1000) + int((26 + 0.08 + 0.1502) * 1000)
     [answer] = requests(events)
     assert answer.ts_us == 5_000 + prefill_us + decode_us
     assert answer.fields["queue_ms"] == 0
@@ -200,4 +200,4 @@ def test_prefix_cache_saves_prefill() -> None:
     assert cold.fields["cache_hit"] is False
     assert warm.fields["cache_hit"] is True
     assert warm.fields["cached_tokens"] == 900
-    assert cold.fields["ttft_ms"] - warm.fields["ttft_ms"] == pytest.approx(90)
+    assert cold.fields["ttft_ms"] - warm.fields["ttft_ms"] == pytest.approx(58.5)

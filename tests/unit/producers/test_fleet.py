@@ -49,7 +49,7 @@ def test_a_replay_ends_now_and_is_never_ahead_of_the_wall_clock(speed: float) ->
         assert (
             -1 <= (end_us + 1_000_000) % 60_000_000 <= 1 or (end_us + 1_000_001) % 60_000_000 <= 2
         )
-        assert 0 < behind_us <= 61_000_000
+        assert 10_000_000 < behind_us <= 71_000_001
     assert clock.event_us(NOW_NS) == clock.origin_event_us
     assert clock.seconds_until(clock.origin_event_us + 40_000_000, NOW_NS) == pytest.approx(
         40 / speed
@@ -60,7 +60,7 @@ def test_at_full_speed_everything_is_in_the_past() -> None:
     clock = VirtualClock.ending_now(NOW_NS, HOUR_US, MAX_SPEED)
     end_us = clock.origin_event_us + HOUR_US
     assert (end_us + 1_000_000) % 60_000_000 == 0
-    assert 0 <= NOW_NS // 1000 - end_us <= 61_000_000
+    assert 10_000_000 < NOW_NS // 1000 - end_us <= 71_000_000
 
 
 @pytest.mark.parametrize("canary", [None, "good", "slow", "errors"])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from penstock import Emitter, EmitterSettings
-from penstock.producers.guards import TimedStep, TrackedRequest, classify, describe
+from penstock.producers.failures import classify, describe
 from penstock.tests.unit.producers.event_server import EventServer
 
 
@@ -24,14 +24,8 @@ def only(emit: Emitter, server: EventServer, kind: str) -> dict[str, Any]:
     return row
 
 
-def tracked(emit: Emitter, **fields: Any) -> TrackedRequest:
-    guard = emit.track_request(**fields)
-    assert isinstance(guard, TrackedRequest)
-    return guard
-
-
 def test_a_request_is_timed_and_recorded(emit: Emitter, server: EventServer) -> None:
-    with tracked(emit, route="/chat", trace_id="t") as r:
+    with emit.track_request(route="/chat", trace_id="t") as r:
         r.first_token()
         r.set(output_tokens=11, input_tokens=3)
         time.sleep(0.005)
@@ -47,7 +41,7 @@ def test_a_request_is_timed_and_recorded(emit: Emitter, server: EventServer) -> 
 
 def test_what_was_set_by_hand_stays(emit: Emitter, server: EventServer) -> None:
     def fail() -> None:
-        with tracked(emit, request_id="mine", latency_ms=1.0) as r:
+        with emit.track_request(request_id="mine", latency_ms=1.0) as r:
             r.set(status="rejected", error_type="overload")
             raise RuntimeError
 
@@ -63,7 +57,7 @@ def test_what_was_set_by_hand_stays(emit: Emitter, server: EventServer) -> None:
 
 
 def test_an_exception_goes_on_and_is_recorded_redacted(emit: Emitter, server: EventServer) -> None:
-    with pytest.raises(ConnectionError, match="ann"), tracked(emit):
+    with pytest.raises(ConnectionError, match="ann"), emit.track_request():
         raise ConnectionError("no answer for ann@example.com")
     row = only(emit, server, "request")
     assert (row["status"], row["error_type"]) == ("error", "upstream")
@@ -116,7 +110,7 @@ def test_an_exception_that_cannot_be_printed_is_described() -> None:
 
 def test_async_requests(emit: Emitter, server: EventServer) -> None:
     async def serve() -> None:
-        async with tracked(emit, request_id="slow"):
+        async with emit.track_request(request_id="slow"):
             await asyncio.sleep(10)
 
     async def main() -> None:
@@ -136,9 +130,12 @@ def test_a_hanging_request_is_announced_once_and_ends_marked(
 ) -> None:
     hurried = replace(settings, overdue_ms=50.0)
     with Emitter(url=server.url, settings=hurried, release="r1") as emit:
-        with tracked(emit, request_id="quick"):
+        with emit.track_request(request_id="quick"):
             pass
-        with tracked(emit, request_id="hang", route="/chat"), tracked(emit, request_id="hang2"):
+        with (
+            emit.track_request(request_id="hang", route="/chat"),
+            emit.track_request(request_id="hang2"),
+        ):
             server.wait(lambda: len(server.rows("request")) == 3)
             time.sleep(0.1)
         assert emit.flush()
@@ -168,9 +165,7 @@ def test_a_timed_function_is_a_step_per_call(emit: Emitter, server: EventServer)
 
 
 def test_a_timed_function_with_fields_that_raises(emit: Emitter, server: EventServer) -> None:
-    timer = emit.timed_step(kind="train", backend="cuda")
-
-    @timer
+    @emit.timed_step(kind="train", backend="cuda")
     def fail() -> None:
         raise ValueError
 
@@ -208,11 +203,8 @@ def test_a_timed_async_block(emit: Emitter, server: EventServer) -> None:
 
 
 def test_generators_are_refused(emit: Emitter) -> None:
-    timer = emit.timed_step()
-    assert isinstance(timer, TimedStep)
-
     def numbers() -> Iterator[int]:
         yield 1
 
     with pytest.raises(TypeError, match="generator"):
-        timer(numbers)
+        emit.timed_step(numbers)

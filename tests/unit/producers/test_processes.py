@@ -14,7 +14,11 @@ import pytest
 from penstock import Emitter, EmitterSettings
 from penstock.tests.unit.producers.event_server import Answer, EventServer, event_server
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork"),
+    # Forking with threads is what is tested here; Python warns of it from 3.12 on.
+    pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning"),
+]
 
 
 def in_child(work: Callable[[], None]) -> int:
@@ -193,6 +197,23 @@ def test_the_end_of_a_process_flushes(server: EventServer, tmp_path: Path) -> No
     assert [row["step"] for row in server.rows("step")] == list(range(50))
     (boot,) = server.boots().values()
     assert boot.closed == 1
+
+
+def test_an_emitter_that_went_out_of_scope_is_flushed_at_the_end(
+    server: EventServer, tmp_path: Path
+) -> None:
+    script = (
+        "import sys\n"
+        "from penstock import Emitter, EmitterSettings\n"
+        "def main():\n"
+        "    settings = EmitterSettings(spool_dir=sys.argv[2], flush_interval_s=60.0)\n"
+        "    Emitter(url=sys.argv[1], settings=settings).step(step=1)\n"
+        "main()\n"
+    )
+    command = [sys.executable, "-c", script, server.url, str(tmp_path)]
+    subprocess.run(command, check=True, timeout=60)
+    assert [row["step"] for row in server.rows("step")] == [1]
+    assert server.headers()[-1].closing
 
 
 @pytest.mark.parametrize("lines", [3, 10, 40])

@@ -63,7 +63,7 @@ def test_features_at_five_percent_and_payload_at_one() -> None:
 
 
 def test_payload_alone_is_marked_with_its_own_rate() -> None:
-    row = {"trace_id": trace_between(0.0, 0.01), "payload": "p"}
+    row: dict[str, Any] = {"trace_id": trace_between(0.0, 0.01), "payload": "p"}
     Sampler(Sampling()).apply(row)
     assert (row["sample_reason"], row["sample_rate"]) == ("head", 0.01)
 

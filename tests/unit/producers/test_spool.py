@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from penstock.producers.gaps import merge_gaps
 from penstock.producers.outbox import Outbox
-from penstock.producers.spool import Spool, SpoolBusy, adopt, boot_folder, merge_gaps
+from penstock.producers.spool import Spool, SpoolBusy, adopt, boot_folder
 from penstock.schemas.frames import FrameHeader, encode_frame, read_header
 
 BIG = 1 << 20

@@ -1,0 +1,286 @@
+"""The store as a dictionary, so that the processor and its recovery run unchanged in memory.
+
+What readback.py asks of ClickHouse is answered here from the inserted rows, with the same meaning:
+missing labels and texts are empty strings, replaced rows are gone, the highest version is shown.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
+from unittest import mock
+
+import pyarrow as pa
+from penstock.schemas.events import EventName
+from penstock.streams import processor as processor_module
+from penstock.streams import recovery as recovery_module
+from penstock.streams.core.boots import Boot, LedgerEntry
+from penstock.streams.core.ingest import TABLES
+from penstock.streams.core.slices import DIMENSIONS, SliceRegistry, stored_slice
+from penstock.streams.core.tiles import SECOND_US, Span, Tile
+from penstock.streams.publish import tiles_from
+from penstock.streams.readback import _COLUMNS
+from penstock.streams.store import Store
+
+Row = dict[str, Any]
+_SLICE = ("grouping", *DIMENSIONS)
+_TEXTS = frozenset((*DIMENSIONS, "status", "error_type", "backend_fallback"))
+KEYS = {
+    "panes_rows": ("pane_s", "pane_start", *_SLICE, "partition"),
+    "windows_rows": ("window_s", "end", *_SLICE),
+    "coverage_rows": ("worker_id", "boot_id"),
+    "checkpoints_rows": ("partition",),
+    "verdicts_rows": ("gate_id", "epoch", "as_of"),
+}
+
+
+class Crash(Exception):
+    """The process dies here."""
+
+
+class MemoryStore:
+    """Tables as lists of rows; `crash_before` names an insert that does not happen any more."""
+
+    def __init__(self) -> None:
+        self.raw: dict[str, list[Row]] = {}
+        self.keyed: dict[str, dict[tuple[Any, ...], Row]] = {name: {} for name in KEYS}
+        self.crash_before: str | None = None
+        self.inserts = 0
+
+    def insert(self, name: str, rows: pa.Table, token: str) -> None:
+        """As Store.insert."""
+        if name == self.crash_before:
+            self.crash_before = None
+            raise Crash(name)
+        self.inserts += 1
+        if name not in KEYS:
+            self.raw.setdefault(name, []).extend(_micros(row) for row in rows.to_pylist())
+            return
+        table = self.keyed[name]
+        for row in rows.to_pylist():
+            key = tuple(row[part] for part in KEYS[name])
+            known = table.get(key)
+            version = "version" if "version" in row else "at"
+            if known is None or row[version] >= known[version]:
+                table[key] = row
+
+    def command(self, sql: str) -> None:
+        """Deletes of recovery."""
+        words = sql.split()
+        name = words[2].removeprefix("penstock.")
+        if name in KEYS:
+            limit = int(words[-1])
+            time = "pane_start" if name == "panes_rows" else "end"
+            for key, row in list(self.keyed[name].items()):
+                if int(row[time].timestamp()) + row.get("pane_s", 0) > limit:
+                    del self.keyed[name][key]
+            return
+        limit = int(words[-1])
+        self.raw[name] = [row for row in self.raw[name] if row["offset"] < limit]
+
+    def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
+        """The few questions that recovery and processor ask in SQL of their own."""
+        if "max(offset) AS cut" in sql:
+            offsets = [row["offset"] for row in self.raw.get("frames_rows", [])]
+            return [{"n": len(offsets), "cut": max(offsets, default=0)}]
+        if "checkpoints_rows" in sql:
+            return [
+                {"cut": row["cut"], "closed_s": int(row["closed_ts"].timestamp())}
+                for row in self.keyed["checkpoints_rows"].values()
+            ]
+        if "AS oldest_s" in sql:
+            panes = [row for row in self.keyed["panes_rows"].values() if row["pane_s"] >= 10]
+            oldest = min((int(row["pane_start"].timestamp()) for row in panes), default=0)
+            return [{"n": len(panes), "oldest_s": oldest}]
+        if "count() AS n" in sql and "closed" in (parameters or {}):
+            return [{"n": 1}]
+        if "count() AS n" in sql:
+            name = sql.split("FROM penstock.")[1].split()[0]
+            limit = (parameters or {})["next"]
+            return [{"n": sum(row["offset"] >= limit for row in self.raw.get(name, []))}]
+        if "min(pane_start) AS first" in sql:
+            rows = [r for r in self.keyed["panes_rows"].values() if r["pane_s"] >= 10]
+            return sorted(rows, key=lambda row: row["pane_start"])
+        if "DISTINCT request_id" in sql:
+            return [{"request_id": r["request_id"]} for r in self.raw.get("feedback_rows", [])]
+        if "penstock.releases" in sql:
+            return []
+        raise AssertionError(f"what is this? {sql}")
+
+    # What readback.py does with SQL.
+
+    def tile_loader(self, store: Store, registry: SliceRegistry) -> Any:
+        def load(spans: Sequence[Span]) -> Mapping[Span, Tile]:
+            wanted = set(spans)
+            rows = [
+                row | {"start_s": int(row["pane_start"].timestamp())}
+                for row in self.keyed["panes_rows"].values()
+            ]
+            return _tiles([r for r in rows if Span(r["pane_s"], r["start_s"]) in wanted], registry)
+
+        return load
+
+    def cells_between(
+        self, store: Store, registry: SliceRegistry, start_s: int, end_s: int
+    ) -> list[tuple[Span, Tile]]:
+        rows = [
+            row | {"start_s": int(row["pane_start"].timestamp())}
+            for row in self.keyed["panes_rows"].values()
+            if row["pane_s"] == 1
+        ]
+        return sorted(
+            _tiles([r for r in rows if start_s <= r["start_s"] < end_s], registry).items()
+        )
+
+    def rows_between(
+        self, store: Store, kind: EventName, start_s: int, end_s: int | None
+    ) -> pa.Table:
+        rows = self.raw.get(f"{TABLES[kind]}_rows", [])
+        return _columns(kind, [row for row in rows if _within(row["ts"], start_s, end_s)])
+
+    def late_rows_after(self, store: Store, kind: EventName, cut: int) -> pa.Table:
+        rows = self.raw.get(f"{TABLES[kind]}_rows", [])
+        return _columns(kind, [row for row in rows if row["late"] and row["offset"] > cut])
+
+    def joined_feedback(self, store: Store, ids: Sequence[str], first_offset: int) -> pa.Table:
+        return _joined(
+            (f, r)
+            for f, r in self._pairs()
+            if f["request_id"] in ids and max(f["offset"], r["offset"]) >= first_offset
+        )
+
+    def joined_feedback_between(self, store: Store, start_s: int, end_s: int | None) -> pa.Table:
+        return _joined((f, r) for f, r in self._pairs() if _within(r["ts"], start_s, end_s))
+
+    def _pairs(self) -> Iterator[tuple[Row, Row]]:
+        for judgement in self.raw.get("feedback_rows", []):
+            for request in self.raw.get("requests_rows", []):
+                if request.get("status") and request.get("request_id") == judgement["request_id"]:
+                    yield judgement, request
+
+    def panes_touched_after(self, store: Store, cut: int, closed_s: int) -> set[int]:
+        times = [
+            row["ts"]
+            for name in ("requests_rows", "steps_rows")
+            for row in self.raw.get(name, [])
+            if row["offset"] > cut
+        ]
+        times += [r["clock_ts"] for r in self.raw.get("frames_rows", []) if r["offset"] > cut]
+        times += [r["ts"] for f, r in self._pairs() if max(f["offset"], r["offset"]) > cut]
+        panes = {time // SECOND_US // 10 * 10 for time in times}
+        return {pane for pane in panes if pane < closed_s}
+
+    def ledger_after(self, store: Store, cut: int) -> list[LedgerEntry]:
+        return [entry for entry in self._ledger() if entry.offset > cut]
+
+    def ledger_between(self, store: Store, start_s: int, end_s: int | None) -> list[LedgerEntry]:
+        return [entry for entry in self._ledger() if _within(entry.clock_us, start_s, end_s)]
+
+    def _ledger(self) -> list[LedgerEntry]:
+        entries = []
+        for row in self.raw.get("frames_rows", []):
+            row = row | {"clock_us": row["clock_ts"], "append_us": row["append_ts"]}
+            for name in ("ranges", "gaps"):
+                row[name] = [(pair["1"], pair["2"]) for pair in row[name]]
+            for name in ("clock_ts", "append_ts", "epoch"):
+                del row[name]
+            entries.append(LedgerEntry(**row))
+        return entries
+
+    def stored_boots(self, store: Store, since_us: int) -> list[tuple[Boot, int]]:
+        found = []
+        for row in self.keyed["coverage_rows"].values():
+            row = _micros(row)
+            if row["last_append_ts"] < since_us:
+                continue
+            boot = Boot(row["worker_id"], row["boot_id"])
+            for target, ranges in ((boot.seen, row["seen"]), (boot.dropped, row["dropped"])):
+                for part in ranges:
+                    target.add(part["1"], part["2"], part["3"])
+            names = ("received", "stored", "duplicate", "rejected", "late")
+            boot.totals.update({name: row[name] for name in names})
+            boot.next_seq, boot.body_hash = row["next_seq"], row["body_hash"]
+            boot.first_clock_us, boot.clock_us = row["first_ts"], row["last_ts"]
+            boot.append_us = row["last_append_ts"]
+            boot.closed, boot.identified = row["closed"], row["identified"]
+            found.append((boot, row["version"]))
+        return found
+
+    @contextlib.contextmanager
+    def installed(self) -> Iterator[Store]:
+        """The processor's and recovery's readback answered from here."""
+        with contextlib.ExitStack() as stack:
+            for module, names in (
+                (
+                    recovery_module,
+                    (
+                        "joined_feedback_between", "late_rows_after", "ledger_after",
+                        "ledger_between", "panes_touched_after", "rows_between", "stored_boots",
+                        "tile_loader",
+                    ),
+                ),
+                (processor_module, ("cells_between", "joined_feedback")),
+            ):  # fmt: skip
+                for name in names:
+                    stack.enter_context(mock.patch.object(module, name, getattr(self, name)))
+            yield cast(Store, self)
+
+
+def _within(time_us: int, start_s: int, end_s: int | None) -> bool:
+    return start_s * SECOND_US <= time_us and (end_s is None or time_us < end_s * SECOND_US)
+
+
+def _micros(row: Row) -> Row:
+    """Times as integer microseconds, exactly."""
+    return {
+        name: (int(value.timestamp()) * SECOND_US + value.microsecond)
+        if hasattr(value, "timestamp")
+        else value
+        for name, value in row.items()
+    }
+
+
+def _tiles(rows: Sequence[Row], registry: SliceRegistry) -> dict[Span, Tile]:
+    if not rows:
+        return {}
+    columns = {name: [row[name] for row in rows] for name in ("pane_s", "start_s", *_SLICE)}
+    table = pa.table(
+        columns
+        | {
+            "keys": pa.array([row["keys"] for row in rows], pa.list_(pa.uint32())),
+            "counts": pa.array([row["counts"] for row in rows], pa.list_(pa.int64())),
+        }
+    )
+    return tiles_from(table, lambda grouping, row: registry.number(stored_slice(grouping, row)))
+
+
+def _columns(kind: EventName, rows: Sequence[Row]) -> pa.Table:
+    names = [name.strip() for name in _COLUMNS[kind].split(",")]
+    floats = ("quality", "kv_cache_usage", "gpu_utilization")
+    bools = ("overdue", "cache_hit", "late")
+    columns: dict[str, Any] = {}
+    for name in ["ts", *names]:
+        values = [row.get(name) for row in rows]
+        if name in _TEXTS:
+            columns[name] = pa.array([value or "" for value in values], pa.string())
+        elif name == "safety_flags":
+            columns[name] = pa.array([value or [] for value in values], pa.list_(pa.string()))
+        else:
+            kind_of = pa.float64() if name in floats else pa.int64()
+            columns[name] = pa.array(values, pa.bool_() if name in bools else kind_of)
+    return pa.table(columns)
+
+
+def _joined(pairs: Any) -> pa.Table:
+    found = list(pairs)
+    columns: dict[str, Any] = {"ts": pa.array([r["ts"] for _, r in found], pa.int64())}
+    for name in DIMENSIONS:
+        columns[name] = pa.array([r.get(name) or "" for _, r in found], pa.string())
+    columns["overflow"] = pa.array([r["overflow"] for _, r in found], pa.uint16())
+    for name in ("label", "predicted"):
+        columns[name] = pa.array([f.get(name) or "" for f, _ in found], pa.string())
+    columns["accepted"] = pa.array([f.get("accepted") for f, _ in found], pa.bool_())
+    for name in ("satisfaction", "quality", "value"):
+        columns[name] = pa.array([f.get(name) for f, _ in found], pa.float64())
+    return pa.table(columns)

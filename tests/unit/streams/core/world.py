@@ -1,0 +1,206 @@
+"""A processor in a small world: workers that send, a clock, crashes, and the truth beside it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from penstock.schemas.config import Configuration
+from penstock.schemas.frames import FrameHeader, encode_frame
+from penstock.streams.core.decode import decode_frame
+from penstock.streams.core.ingest import TABLES, Arrival, Flush
+from penstock.streams.core.slices import GROUPINGS
+from penstock.streams.core.windows import WINDOWS, tick_s
+from penstock.streams.processor import Processor
+from penstock.streams.publish import event_rows, ledger_rows
+from penstock.streams.recovery import recover
+from penstock.tests.unit.streams.core.bruteforce import FLEET, Row, SliceKey, Truth, slices_of
+from penstock.tests.unit.streams.core.memory import Crash, MemoryStore
+
+SECOND = 1_000_000
+# Which boots were alive, or silent, is stored as it was known when the row was written; what would
+# be written now is compared instead.
+KNOWN_THEN = ("workers", "coverage_state")
+
+
+@dataclass(frozen=True)
+class Sent:
+    """One frame as a worker built it."""
+
+    kind: Any
+    worker_id: str
+    boot_id: str
+    seq0: int
+    rows: Sequence[Row]
+    clock_us: int
+    next_seq: int = 0
+    closing: bool = False
+    gaps: tuple[tuple[int, int], ...] = ()
+    identified: bool = True
+
+    def encoded(self) -> bytes:
+        """Its bytes."""
+        header = FrameHeader(
+            kind=self.kind,
+            worker_id=self.worker_id,
+            boot_id=self.boot_id,
+            seq0=self.seq0,
+            count=len(self.rows),
+            next_seq=max(self.next_seq, self.seq0 + len(self.rows)),
+            clock_us=self.clock_us,
+            closing=self.closing,
+            gaps=self.gaps,
+        )
+        plain = [{k: v for k, v in row.items() if not k.startswith("_")} for row in self.rows]
+        return encode_frame(header, plain)
+
+
+class World:
+    """Processor and truth side by side; to be used within `store.installed()`."""
+
+    def __init__(self, store: MemoryStore, configuration: Configuration | None = None) -> None:
+        self.store = store
+        self.configuration = configuration or Configuration()
+        self.truth = Truth()
+        self.now_us = 0
+        self.processor: Processor
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget everything but the store."""
+        recovered = recover(self.store, self.configuration, (), self.now_us)  # type: ignore[arg-type]
+        self.processor = Processor(
+            self.store, self.configuration, (), recovered, Counter()  # type: ignore[arg-type]
+        )
+
+    def deliver(self, frames: Sequence[Sent], now_us: int, crash: str | None = None) -> None:
+        """One flush; `crash` names the insert before which the process dies, or `count`."""
+        self.now_us = now_us
+        append_us = self.processor.append_time(now_us)
+        retention = self.configuration.retention.warm_days * 86_400 * SECOND
+        flush = Flush(self.processor.pipeline, retention)
+        for sent in frames:
+            arrival = Arrival(
+                incarnation=1,
+                partition=0,
+                offset=self.processor.take_offset(),
+                append_us=append_us,
+                identified=sent.identified,
+            )
+            flush.admit(decode_frame(sent.encoded()), arrival)
+        tables = flush.tables()
+        try:
+            for kind, table in tables.items():
+                self.store.insert(f"{TABLES[kind]}_rows", event_rows(table), "")
+            if crash == "ledger":
+                raise Crash(crash)
+            self.store.insert("frames_rows", ledger_rows(flush.entries, 0), "")
+        except Crash:
+            self.restart()  # the sender sends again, later
+            return
+        for sent, entry in zip(frames, flush.entries, strict=True):
+            counts = self.truth.deliver(
+                sent.kind, sent.worker_id, sent.boot_id, sent.seq0, sent.rows,
+                append_us=append_us, clock_us=sent.clock_us, closing=sent.closing, gaps=sent.gaps,
+                next_seq=max(sent.next_seq, sent.seq0 + len(sent.rows)),
+                identified=sent.identified,
+            )  # fmt: skip
+            assert counts == (entry.stored, entry.duplicate, entry.rejected)
+            self.truth.late(sent.clock_us, append_us, entry.late)
+        if crash == "count":
+            self.restart()
+            return
+        self.processor.count(flush, tables, self.processor.first_offset(flush))
+
+    def tick(self, now_us: int, crash: str | None = None) -> None:
+        """Publish; `crash` names the insert before which the process dies."""
+        self.now_us = now_us
+        self.store.crash_before = crash
+        try:
+            self.processor.publish(now_us)
+        except Crash:
+            self.restart()
+        self.store.crash_before = None
+
+    def settle(self) -> None:
+        """Let every boot fall silent, so that everything closes."""
+        self.tick(self.now_us + 3600 * SECOND)
+        self.tick(self.now_us + 11 * SECOND)
+
+    def check(self, horizon_s: int) -> int:
+        """Every stored window within the horizon, and the newest of each length, equals the truth.
+
+        Returns:
+            How many rows were compared.
+        """
+        self._tell_overflow()
+        closed_s = self.processor.pipeline.closed_pane_s
+        assert closed_s is not None
+        stored: dict[tuple[int, int], dict[SliceKey, Row]] = {}
+        for row in self.store.keyed["windows_rows"].values():
+            key = row["window_s"], int(row["end"].timestamp())
+            dims = tuple(row[name] for name in GROUPINGS[row["grouping"]])
+            stored.setdefault(key, {})[row["grouping"], dims] = row
+        compared = 0
+        for length_s in WINDOWS.values():
+            tick = tick_s(length_s)
+            newest = closed_s // tick * tick
+            ends = {newest, *range(newest, max(newest - horizon_s, 0), -tick)}
+            for end_s in sorted(ends):
+                if (length_s, end_s) not in stored and end_s != newest:
+                    continue  # before the first event, or skipped by a jump
+                compared += self._compare(stored[length_s, end_s], end_s, length_s)
+        self._check_cells()
+        return compared
+
+    def _compare(self, rows: dict[SliceKey, Row], end_s: int, length_s: int) -> int:
+        timeout_us = int(self.configuration.time.boot_timeout_s * SECOND)
+        truth = self.truth.windows(end_s, length_s, self.now_us, timeout_us)
+        assert rows.keys() == truth.keys(), (length_s, end_s)
+        for key, wanted in truth.items():
+            got = rows[key]
+            for name, value in wanted.items():
+                if name in KNOWN_THEN:
+                    continue
+                if not same(got[name], value, name):
+                    message = f"{length_s} s to {end_s}, {key}, {name}: {got[name]!r} != {value!r}"
+                    raise AssertionError(message)
+        fresh = self.processor.pipeline.window(length_s, end_s)
+        for name in KNOWN_THEN:
+            assert fresh.columns[name][0] == truth[FLEET][name], (length_s, end_s, name)
+        return len(truth)
+
+    def _tell_overflow(self) -> None:
+        """What ingestion decided about full grouping sets is a fact of the stored rows."""
+        for mine, name in ((self.truth.requests, "requests_rows"), (self.truth.steps, "steps_rows")):
+            stored = {(r["boot_id"], r["seq"]): r for r in self.store.raw.get(name, [])}
+            assert len(stored) == len(self.store.raw.get(name, [])), "stored twice"
+            assert stored.keys() == {(row["boot_id"], row["seq"]) for row in mine}
+            for row in mine:
+                bits = stored[row["boot_id"], row["seq"]]["overflow"]
+                row["_overflow"] = {g for at, g in enumerate(GROUPINGS) if bits >> at & 1}
+
+    def _check_cells(self) -> None:
+        """Every request is in one cell, whatever came late and whatever crashed."""
+        counted: Counter[SliceKey] = Counter()
+        for row in self.store.keyed["panes_rows"].values():
+            if row["pane_s"] == 1:
+                dims = tuple(row[name] for name in GROUPINGS[row["grouping"]])
+                pairs = dict(zip(row["keys"], row["counts"], strict=True))
+                counted[row["grouping"], dims] += pairs.get(1 << 16, 0)
+        wanted: Counter[SliceKey] = Counter({FLEET: 0})
+        for row in self.truth.requests:
+            if row.get("status") is not None:
+                wanted.update(k for k in slices_of(row) if k[0] in ("fleet", "model", "release"))
+        assert +counted == +wanted
+
+
+def same(got: Any, wanted: Any, name: str) -> bool:
+    """Equal, not close; the store says NULL for NaN."""
+    if isinstance(wanted, float) and wanted != wanted:
+        return got is None or got != got
+    if name == "errors_by_type":
+        return dict(got) == wanted
+    return bool(got == wanted)
