@@ -136,8 +136,8 @@ _KEYS_DATA = click.option(
     type=click.Choice(["ingest", "read", "gate", "admin"]),
     help="May be repeated.",
 )
-@click.option("--rate", "rate_per_s", default=100.0, show_default=True, help="Requests per second.")
-def keys_create(data: Path, name: str, scopes: tuple[str, ...], rate_per_s: float) -> None:
+@click.option("--rate", "rate_per_s", type=float, help="Requests per second. Default: no limit.")
+def keys_create(data: Path, name: str, scopes: tuple[Any, ...], rate_per_s: float | None) -> None:
     """Make a key; it is shown once and stored hashed.
 
     \b
@@ -157,8 +157,8 @@ def keys_list(data: Path) -> None:
     from .api.keys import list_keys
 
     for key in list_keys(data / "keys.json"):
-        state = "revoked" if key.revoked else "active"
-        click.echo(f"{key.id}  {key.name}  {','.join(key.scopes)}  {key.rate_per_s:g}/s  {state}")
+        rate = "no limit" if key.rate_per_s is None else f"{key.rate_per_s:g}/s"
+        click.echo(f"{key.id}  {key.name}  {','.join(key.scopes)}  {rate}  {key.created_at}")
 
 
 @keys.command("revoke")
@@ -266,7 +266,9 @@ def replay(file: Path, as_json: bool, **options: Any) -> None:
     def show(progress: Any) -> None:
         if not as_json:
             click.echo(
-                f"\r{progress.done * 100:5.1f} %  {progress.emitted.total():,} events", nl=False, err=True
+                f"\r{progress.done * 100:5.1f} %  {progress.emitted.total():,} events",
+                nl=False,
+                err=True,
             )
 
     summary = run_replay(ReplayOptions(path=file, **options), show)

@@ -192,7 +192,7 @@ def windows_table(windows: list[WindowRow]) -> Table:
     """The last windows of each variant."""
     table = _table("windows at the end")
     for name in ("", "variant"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=True)
     heads = (
         "\nrequests",
         "\nerrors",

@@ -261,6 +261,7 @@ class Engine:
         kv = self._kv
         used = config.weights_bytes + kv * config.kv_bytes_per_token
         return {
+            "kind": "engine",
             "step": self._step,
             "step_ms": took_us / 1000,
             "batch_size": running,

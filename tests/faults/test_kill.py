@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -136,7 +137,7 @@ def test_nothing_acknowledged_is_lost_or_counted_twice(tmp_path: Path) -> None:
         assert (row["missing"], row["gap"], row["state"]) == (0, 0, "closed")
 
 
-def audited(server: Server) -> dict[str, object]:
+def audited(server: Server) -> dict[str, Any]:
     """What audit.py says of a stopped server's store."""
     command = [sys.executable, audit.__file__, server.store_url]
     result = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)

@@ -17,7 +17,7 @@ from penstock.streams.processor import Processor
 from penstock.streams.publish import event_rows, ledger_rows
 from penstock.streams.recovery import recover
 from penstock.tests.unit.streams.core.bruteforce import FLEET, Row, SliceKey, Truth, slices_of
-from penstock.tests.unit.streams.core.memory import Crash, MemoryStore
+from penstock.tests.unit.streams.core.memory import Crash
 
 SECOND = 1_000_000
 # Which boots were alive, or silent, is stored as it was known when the row was written; what would
@@ -58,9 +58,15 @@ class Sent:
 
 
 class World:
-    """Processor and truth side by side; to be used within `store.installed()`."""
+    """Processor and truth side by side.
 
-    def __init__(self, store: MemoryStore, configuration: Configuration | None = None) -> None:
+    Args:
+        store: a MemoryStore that is installed, or one that reads and writes ClickHouse and has
+            `raw`, `keyed` and `crash_before` too.
+        configuration: limits and times.
+    """
+
+    def __init__(self, store: Any, configuration: Configuration | None = None) -> None:
         self.store = store
         self.configuration = configuration or Configuration()
         self.truth = Truth()
@@ -70,10 +76,8 @@ class World:
 
     def restart(self) -> None:
         """Forget everything but the store."""
-        recovered = recover(self.store, self.configuration, (), self.now_us)  # type: ignore[arg-type]
-        self.processor = Processor(
-            self.store, self.configuration, (), recovered, Counter()  # type: ignore[arg-type]
-        )
+        recovered = recover(self.store, self.configuration, (), self.now_us)
+        self.processor = Processor(self.store, self.configuration, (), recovered, Counter())
 
     def deliver(self, frames: Sequence[Sent], now_us: int, crash: str | None = None) -> None:
         """One flush; `crash` names the insert before which the process dies, or `count`."""
@@ -92,11 +96,12 @@ class World:
             flush.admit(decode_frame(sent.encoded()), arrival)
         tables = flush.tables()
         try:
+            token = f"{self.processor.life}-{self.processor.next_offset}"
             for kind, table in tables.items():
-                self.store.insert(f"{TABLES[kind]}_rows", event_rows(table), "")
+                self.store.insert(f"{TABLES[kind]}_rows", event_rows(table), token)
             if crash == "ledger":
                 raise Crash(crash)
-            self.store.insert("frames_rows", ledger_rows(flush.entries, 0), "")
+            self.store.insert("frames_rows", ledger_rows(flush.entries, 0), token)
         except Crash:
             self.restart()  # the sender sends again, later
             return
@@ -153,6 +158,7 @@ class World:
                     continue  # before the first event, or skipped by a jump
                 compared += self._compare(stored[length_s, end_s], end_s, length_s)
         self._check_cells()
+        self._check_boots()
         return compared
 
     def _compare(self, rows: dict[SliceKey, Row], end_s: int, length_s: int) -> int:
@@ -195,6 +201,21 @@ class World:
             if row.get("status") is not None:
                 wanted.update(k for k in slices_of(row) if k[0] in ("fleet", "model", "release"))
         assert +counted == +wanted
+
+    def _check_boots(self) -> None:
+        """The table of coverage says of each boot what was sent and what arrived."""
+        stored = {row["boot_id"]: row for row in self.store.keyed["coverage_rows"].values()}
+        for boot_id, boot in self.truth.boots.items():
+            if not boot.identified:
+                continue
+            row = stored.pop(boot_id)
+            absent = [seq for seq, _ in boot.absent()]
+            gap = sum(seq in boot.dropped for seq in absent)
+            received = len(boot.clock_of)
+            assert (row["received"], row["gap"]) == (received, gap)
+            assert (row["missing"], row["expected"]) == (len(absent) - gap, received + len(absent))
+            assert row["closed"] == boot.closed
+        assert stored.keys() <= {"anonymous"}
 
 
 def same(got: Any, wanted: Any, name: str) -> bool:
