@@ -250,7 +250,7 @@ def _table(title: str) -> Table:
         title=f"\n{title}",
         title_justify="left",
         box=None,
-        padding=(0, 2, 0, 0),
+        padding=(0, 1, 0, 0),
         collapse_padding=True,
         header_style="dim",
     )

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import gc
 import os
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -76,7 +75,7 @@ def call_costs_ns(function: Callable[[int], None], calls: int, pause_every: int 
 
 def line(name: str, figures: str, limit: str = "", ok: bool | None = None) -> None:
     verdict = "" if ok is None else ("ok" if ok else "OVER")
-    print(f"{name:<44}{figures:<34}{limit:<26}{verdict}")
+    print(f"{name:<62}{figures:<32}{limit:<26}{verdict}")
 
 
 def bench_calls(calls: int) -> None:
@@ -164,35 +163,12 @@ def _took(work: int) -> int:
     return perf_counter_ns() - begin
 
 
-def loop_costs(turns: int, work: int, record: Callable[[int], None]) -> Any:
-    """Time of each turn of a loop without rests, ns."""
-    costs = np.empty(turns, np.int64)
+def loop_with_step(turns: int, work: int, step: Callable[..., None], costs: Any) -> None:
+    """Time of each turn of a loop that records one step event per turn, ns."""
     for i in range(turns):
         begin = perf_counter_ns()
         one_turn(work)
-        record(i)
-        costs[i] = perf_counter_ns() - begin
-    return costs
-
-
-def direct_costs(turns: int, work: int, record: Callable[[int], None]) -> Any:
-    """Time of `record` alone at the end of each turn, its code and data as cold as they are."""
-    costs = np.empty(turns, np.int64)
-    for i in range(turns):
-        one_turn(work)
-        begin = perf_counter_ns()
-        record(i)
-        costs[i] = perf_counter_ns() - begin
-    return costs
-
-
-def bench_loop(turns: int, groups: int) -> None:
-    print("\nA loop of 1 kHz (1 ms of work per turn, no rest), one step event per turn")
-    work = calibrate()
-    emitter = make_emitter()
-
-    def record(i: int) -> None:
-        emitter.step(
+        step(
             step=i,
             step_ms=12.5,
             batch_size=16,
@@ -204,36 +180,73 @@ def bench_loop(turns: int, groups: int) -> None:
             running=16,
             kv_cache_usage=0.42,
         )
+        costs[i] = perf_counter_ns() - begin
 
-    def nothing(i: int) -> None:
+
+def loop_without(turns: int, work: int, costs: Any) -> None:
+    """The same loop without the event."""
+    for i in range(turns):
+        begin = perf_counter_ns()
+        one_turn(work)
+        costs[i] = perf_counter_ns() - begin
+
+
+def call_in_loop(turns: int, work: int, step: Callable[..., None], costs: Any) -> None:
+    """Time of the call alone, its code and data as cold as a turn's work leaves them."""
+    for i in range(turns):
+        one_turn(work)
+        begin = perf_counter_ns()
+        step(
+            step=i,
+            step_ms=12.5,
+            batch_size=16,
+            batch_capacity=32,
+            prefill_tokens=512,
+            decode_tokens=16,
+            queue_prefill=3,
+            queue_decode=1,
+            running=16,
+            kv_cache_usage=0.42,
+        )
+        costs[i] = perf_counter_ns() - begin
+
+
+def bench_loop(groups: int) -> None:
+    print("\nA loop of 1 kHz (1 ms of work per turn, no rest), one step event per turn")
+    work, turns = calibrate(), 10
+
+    def empty(**fields: Any) -> None:
         pass
 
-    def median(costs: Any) -> float:
-        return float(np.percentile(costs, 50))
-
+    emitter = make_emitter()
+    with_, without, calls, empties, timer = (np.empty((groups, turns), np.int64) for _ in range(5))
     with emitter:
-        loop_costs(turns, work, record)
-        changes, base, direct = [], [], []
+        step = emitter.step
         for group in range(groups):
-            # ABBA and BAAB in turn: a drift of the machine's speed hits both sides alike.
-            order = [nothing, record, record, nothing]
-            if group % 2:
-                order = [record, nothing, nothing, record]
-            runs = [(way, median(loop_costs(turns, work, way))) for way in order]
-            without = statistics.mean(cost for way, cost in runs if way is nothing)
-            with_ = statistics.mean(cost for way, cost in runs if way is record)
-            changes.append(100.0 * (with_ - without) / without)
-            base.append(without)
-            pair = [median(direct_costs(turns, work, way)) for way in (record, nothing)]
-            direct.append(100.0 * (pair[0] - pair[1]) / without)
-    change, share = statistics.median(changes), statistics.median(direct)
-    quartiles = np.percentile(changes, [25, 75])
-    spread = f"({quartiles[0]:+.3f} .. {quartiles[1]:+.3f})"
-    line("turn's p50, with against without", f"{change:+.3f} % {spread}", "< 0.1 %", change < 0.1)
-    line("p50 of the call, timed within the loop", f"{share:+.3f} %", "< 0.1 %", share < 0.1)
-    print(
-        f"  turn without: {statistics.median(base) / 1000:.1f} us; {groups} groups of 4 x {turns}"
-    )
+            # Ten turns of each in changing order: the machine's drift hits all alike.
+            for recording in (group % 2 == 0, group % 2 == 1):
+                if recording:
+                    loop_with_step(turns, work, step, with_[group])
+                else:
+                    loop_without(turns, work, without[group])
+            call_in_loop(turns, work, step, calls[group])
+            call_in_loop(turns, work, empty, empties[group])
+        for i in range(timer.size):
+            begin = perf_counter_ns()
+            timer.flat[i] = perf_counter_ns() - begin
+    base = float(np.median(without))
+    change = 100.0 * (float(np.median(with_)) / base - 1.0)
+    pairs = np.median(with_, axis=1) / np.median(without, axis=1) - 1.0
+    error = 125.0 * float(np.std(pairs)) / groups**0.5
+    figures = f"{change:+.3f} % (+- {error:.3f})"
+    line("p50 of the turn, with against without", figures, "< 0.1 %", change < 0.1)
+    read = float(np.median(timer))
+    for name, costs in (("emit.step", calls), ("an empty function(**fields)", empties)):
+        share = 100.0 * (float(np.median(costs)) - read) / base
+        limited = costs is calls
+        limit, ok = ("< 0.1 %", share < 0.1) if limited else ("", None)
+        line(f"p50 of the call within the loop: {name}", f"{share:.3f} % of the turn", limit, ok)
+    print(f"  turn without: {base / 1000:.1f} us; {groups} groups of {turns} turns each")
 
 
 def bench_disabled(calls: int) -> None:
@@ -332,7 +345,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a tenth of the work")
     quick = parser.parse_args().quick
     bench_calls(2_000 if quick else 20_000)
-    bench_loop(250 if quick else 500, 6 if quick else 40)
+    bench_loop(50 if quick else 1000)
     bench_disabled(20_000 if quick else 200_000)
     bench_flusher(20_000 if quick else 100_000)
 

@@ -116,8 +116,9 @@ class Emitter:
         url = url or environment.url
         if url is None and transport is None:
             raise InvalidConfiguration("say where events go: Emitter(url=...) or PENSTOCK_URL")
-        # The system's clock is read as it is and divided later, off the caller's thread.
-        read, divisor = (clock, 1) if clock else (time.time_ns, 1000)
+        # The system's clock is read in seconds, which is cheapest, and scaled off the caller's
+        # thread; a double holds today's seconds to 0.24 us.
+        read, us_per_tick = (clock, 1) if clock else (time.time, 1_000_000)
         self._intake = Intake(read)
         vars(self).update(self._intake.recorders)
         self._new_session = functools.partial(
@@ -129,7 +130,7 @@ class Emitter:
             transport=transport,
             defaults={key: item for key, item in defaults.items() if item is not None},
             clock_us=clock or _system_clock_us,
-            calls_per_us=divisor,
+            us_per_tick=us_per_tick,
         )
         self._worker_id = worker_id
         self._begin()

@@ -46,7 +46,7 @@ class Flusher:
     Args:
         calls: the buffers callers append to; any thread may append at any time.
         clock_us: the emitter's clock.
-        calls_per_us: what call times are divided by to give microseconds.
+        us_per_tick: microseconds in a unit of the clock that callers read.
     """
 
     def __init__(
@@ -58,10 +58,12 @@ class Flusher:
         tracker: Tracker,
         settings: EmitterSettings,
         clock_us: Callable[[], int],
-        calls_per_us: int,
+        us_per_tick: int,
     ) -> None:
         self.lock = threading.RLock()
         self.framer = framer
+        # Even the first frame promises something: nothing was emitted before now.
+        framer.boot.promised_us = framer.boot.promised_us or clock_us()
         self.counters = Counters(clock_us())
         self._calls = calls
         self._builder = builder
@@ -69,7 +71,7 @@ class Flusher:
         self._tracker = tracker
         self._settings = settings
         self._clock_us = clock_us
-        self._calls_per_us = calls_per_us
+        self._us_per_tick = us_per_tick
         self._last_frame_s = float("-inf")
         self._last_count = 0
         self._warned = False
@@ -133,8 +135,7 @@ class Flusher:
 
     def _announce_overdue(self) -> None:
         for fields in self._tracker.overdue():
-            now = self._clock_us() * self._calls_per_us
-            self._calls["request"].append((now, fields))
+            self._calls["request"].append((self._clock_us() / self._us_per_tick, fields))
 
     def _bounded(self, calls: deque[Call]) -> int:
         """How many calls wait, after the oldest over the bound were dropped and declared."""
@@ -166,13 +167,13 @@ class Flusher:
     def _build(self, kind: EventName, count: int) -> list[Row]:
         rows: list[Row] = []
         build, popleft = self._builder.build, self._calls[kind].popleft
-        promised_us, divisor = self.framer.boot.promised_us, self._calls_per_us
+        promised_us, scale = self.framer.boot.promised_us, self._us_per_tick
         bad = 0
         for place in range(count):
             called, fields = popleft()
             # A thread may have been interrupted between reading the clock and appending: its event
             # belongs behind the promise that was made meanwhile.
-            ts = max(called // divisor, promised_us)
+            ts = max(int(called * scale), promised_us)
             try:
                 rows.append(build(kind, ts, fields))
             except _BAD_ROW as error:

@@ -11,7 +11,7 @@ from ..schemas.events import EVENT_TYPES, EventName
 from .guards import Recorder
 
 # When the call was made (in the clock's own unit), and its keywords.
-Call = tuple[int, dict[str, Any]]
+Call = tuple[float, dict[str, Any]]
 Append = Callable[[Call], None]
 
 
@@ -25,7 +25,7 @@ class Intake:
         clock: read once per event, on the caller's thread.
     """
 
-    def __init__(self, clock: Callable[[], int]) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
         self.calls: dict[EventName, deque[Call]] = {kind: deque() for kind in EVENT_TYPES}
         self.recorders: dict[str, Recorder] = {}
         self._switches: dict[EventName, Callable[[Append], None]] = {}
@@ -49,7 +49,7 @@ class Intake:
 
 
 def _recorder(
-    clock: Callable[[], int], append: Append
+    clock: Callable[[], float], append: Append
 ) -> tuple[Recorder, Callable[[Append], None]]:
     # Every name here is a cell of the closure and nothing else is touched: after a millisecond of
     # other work each further cache line that a call needs costs as much as the call's own code.

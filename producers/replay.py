@@ -57,7 +57,7 @@ class ReplayOptions:
 
     path: Path = BUNDLED
     form: TraceFormat = "azure"
-    url: str = "http://127.0.0.1:8321"
+    url: str = "http://127.0.0.1:8080"
     speed: float = 1.0
     workers: int = 5
     canary: CanaryFate | None = None

@@ -174,11 +174,18 @@ class Worker:
                 self._tell(ts_us, "step", fields)
             else:
                 self._request(ts_us, int(self.plan.requests[request]), fields)
-        self._catch_up(until_us)
+        self._catch_up(min(until_us, self._stays_until_us()))
         self._clock.now_us = self._origin_us + until_us
         if self.plan.leaves and self._engine.finished and not self._due:
             self.settle()
             self.close()
+
+    def _stays_until_us(self) -> int:
+        """A worker that leaves does so with its last event, however long its turns are."""
+        if not (self.plan.leaves and self._engine.finished):
+            return self._end_us
+        last_us = self._clock.now_us - self._origin_us
+        return max([last_us, *(due_us for due_us, *_ in self._due)])
 
     def flush(self) -> None:
         """Wait until the server has what was emitted, or for a minute."""

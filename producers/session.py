@@ -37,7 +37,7 @@ class Session:
         transport: Transport | None,
         defaults: Mapping[str, Any],
         clock_us: Callable[[], int],
-        calls_per_us: int,
+        us_per_tick: int,
     ) -> None:
         self.boot = Boot(worker_id)
         self.warned_late = False
@@ -66,7 +66,7 @@ class Session:
             tracker,
             settings,
             clock_us,
-            calls_per_us,
+            us_per_tick,
         )
         self._started = False
 

@@ -21,6 +21,7 @@ from .core.pipeline import Pipeline
 from .core.slices import DIMENSIONS, SliceRegistry, stored_slice
 from .core.tally import measure_feedback
 from .core.tiles import CELL_S, PANE_S, SECOND_US, Span
+from .core.windows import MINUTE
 from .readback import (
     joined_feedback_between,
     late_rows_after,
@@ -33,6 +34,7 @@ from .readback import (
 )
 from .store import Store
 
+PANES_KEPT_S = 47 * 3600  # an hour less than panes of 10 s are kept
 Configured = Sequence[m.Threshold | m.CostScore]
 
 
@@ -72,11 +74,20 @@ def recover(
         pipeline.resume(closed_s, _oldest_s(store))
         tracker.watermark_us = closed_s * SECOND_US
         changed |= panes_touched_after(store, cut, open_from_s)
-        for start_s in sorted(start for start in changed if start < open_from_s):
+        # Whole minutes, because panes of 10 s are not kept for as long as rows may come late; the
+        # last one too, where the process was away so long that its panes may be gone.
+        minutes = {start // MINUTE * MINUTE for start in changed if start < open_from_s}
+        if now_us // SECOND_US - open_from_s > PANES_KEPT_S and open_from_s % MINUTE:
+            minutes.add(open_from_s // MINUTE * MINUTE)
+        for start_s in sorted(minutes):
+            end_s = min(start_s + MINUTE, open_from_s)
             scratch = Pipeline(tracker, registry, tile_loader(store, registry))
             scratch.combos = pipeline.combos
-            _count(store, scratch, configured, start_s, start_s + PANE_S)
-            pipeline.replace(Span(PANE_S, start_s), scratch.drain(Span(PANE_S, start_s)))
+            _count(store, scratch, configured, start_s, end_s)
+            for pane in (Span(PANE_S, at) for at in range(start_s, end_s, PANE_S)):
+                tile = scratch.drain(pane)
+                if len(tile) or pane.start_s in changed:
+                    pipeline.replace(pane, tile)
         _count_late(store, pipeline, configured, cut)
     _count(store, pipeline, configured, open_from_s, None)
     return Recovered(pipeline, next_offset, cut)

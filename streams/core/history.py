@@ -24,7 +24,9 @@ class History:
         self._capacity = capacity
         self._held: OrderedDict[Span, Tile] = OrderedDict()
         self._size = 0
+        self._evicted: set[Span] = set()
         self.oldest_s: int | None = None
+        self.fresh_s: int | None = None  # what starts at or after it was put here, or is empty
 
     def put(self, span: Span, tile: Tile) -> None:
         """Hold a closed tile, replacing what was held for its span."""
@@ -36,17 +38,14 @@ class History:
     def trim(self) -> None:
         """Let go of what is over capacity; call when everything that was put is stored."""
         while self._size > self._capacity and len(self._held) > 1:
-            _, tile = self._held.popitem(last=False)
+            span, tile = self._held.popitem(last=False)
             self._size -= len(tile) + 8
+            if len(tile):
+                self._evicted.add(span)
 
     def get(self, spans: Sequence[Span]) -> list[Tile]:
         """The tiles of closed spans, empty where nothing happened."""
-        oldest = self.oldest_s
-        absent = [
-            span
-            for span in spans
-            if span not in self._held and oldest is not None and span.end_s > oldest
-        ]
+        absent = [span for span in spans if span not in self._held and self._may_be_stored(span)]
         if absent:
             loaded = self._load(absent)
             for span in absent:
@@ -57,6 +56,11 @@ class History:
                 self._held.move_to_end(span)
             found.append(self._held.get(span, EMPTY))
         return found
+
+    def _may_be_stored(self, span: Span) -> bool:
+        if self.oldest_s is None or span.end_s <= self.oldest_s:
+            return False
+        return self.fresh_s is None or span.start_s < self.fresh_s or span in self._evicted
 
     def total(self, start_s: int, end_s: int) -> Tile:
         """The sum over [start_s, end_s), which must be closed and aligned to panes."""

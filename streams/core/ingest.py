@@ -213,7 +213,7 @@ class Flush:
             ranges=ranges,
             gaps=header.gaps,
             next_seq=header.next_seq,
-            clock_us=min(header.clock_us, arrival.append_us),
+            clock_us=self._clock(header.clock_us, arrival.append_us),
             closing=header.closing,
             identified=arrival.identified,
             stored=counts["stored"],
@@ -225,6 +225,10 @@ class Flush:
         )
         self.entries.append(entry)
         self.coverage.update(self.pipeline.tracker.apply(entry))
+
+    def _clock(self, clock_us: int, append_us: int) -> int:
+        """The sender's clock, or the arrival's where that makes no sense."""
+        return clock_us if append_us - self.retention_us <= clock_us <= append_us else append_us
 
     def _reject(
         self,

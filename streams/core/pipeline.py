@@ -115,6 +115,7 @@ class Pipeline:
         """Go on after a restart: what was closed, and the earliest stored pane."""
         self.closed_s = closed_s
         self.history.oldest_s = oldest_s
+        self.history.fresh_s = closed_s // PANE_S * PANE_S
 
     def replace(self, pane: Span, tile: Tile) -> None:
         """Put a closed pane that was counted again in place of the stored one."""
@@ -139,6 +140,8 @@ class Pipeline:
         before_s = self._start() if self.closed_s is None else self.closed_s
         if before_s is None:
             return closing
+        if self.closed_s is None:
+            self.history.fresh_s = before_s
         self.closed_s = max(before_s, watermark_s)
         if self.closed_s > before_s:
             self._close_cells(closing)

@@ -40,6 +40,14 @@ class CrashingStore(Store):
             raise Crash(name)
         super().insert(name, rows, token)
 
+    def expire(self, now_us: int) -> None:
+        """Panes of 10 s are kept for two days: by the test's clock, for this store knows another."""
+        limit = now_us // SECOND - 48 * 3600
+        if limit > 0:
+            old = f"pane_s = 10 AND toUnixTimestamp(pane_start) < {limit}"
+            if self.query(f"SELECT 1 FROM penstock.panes_rows WHERE {old} LIMIT 1"):
+                self.command(f"DELETE FROM penstock.panes_rows WHERE {old}")
+
     @property
     def raw(self) -> dict[str, list[Row]]:
         """Published rows of events."""
@@ -72,6 +80,9 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CrashingS
     opened = CrashingStore(f"chdb://{tmp_path / 'db'}")
     try:
         migrate(opened)
+        for table in opened.query("SHOW TABLES FROM penstock LIKE '%\\_rows'"):
+            if table["name"] not in ("coverage_rows", "checkpoints_rows"):
+                opened.command(f"ALTER TABLE penstock.{table['name']} REMOVE TTL")
         yield opened
     finally:
         opened.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 import subprocess
 import sys
@@ -40,10 +41,10 @@ class Server:
         self._config.write_text(config)
         self.log = data / "server.log"
 
-    def start(self) -> None:
+    def start(self, *flags: str) -> None:
         """Start and wait until it is ready."""
         command = [sys.executable, "-m", "penstock", "up", "--data", str(self._data)]
-        command += ["--port", str(self._port), "--config", str(self._config)]
+        command += ["--port", str(self._port), "--config", str(self._config), *flags]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         until = time.monotonic() + START_S
@@ -64,17 +65,25 @@ class Server:
             self._process.wait()
             self._process = None
 
+    def signal(self, number: int) -> int:
+        """Send a signal and wait for the end; returns the exit code."""
+        assert self._process is not None
+        self._process.send_signal(number)
+        try:
+            code = self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+        self._process = None
+        return code
+
     def stop(self) -> None:
-        """Stop it in order."""
+        """Stop it in order, where it runs."""
         if self._process is not None:
-            self._process.terminate()
-            try:
-                code = self._process.wait(30)
-            except subprocess.TimeoutExpired:
-                self.kill()
-                raise
-            self._process = None
-            assert code in (0, -15), f"exit code {code}:\n{self.log.read_text()[-4000:]}"
+            code = self.signal(signal.SIGTERM)
+            assert code in (0, -signal.SIGTERM), (
+                f"exit code {code}:\n{self.log.read_text()[-4000:]}"
+            )
 
     def get(self, path: str, **query: object) -> httpx.Response:
         """GET, any status."""

@@ -106,8 +106,9 @@ def test_a_worker_emits_its_share_in_order(fleet: Fleet, end_us: int, tmp_path: 
     assert collected.headers[-1].closing
 
 
+@pytest.mark.parametrize("number", [1, 4, 5])
 def test_what_is_emitted_does_not_depend_on_turns(
-    fleet: Fleet, end_us: int, tmp_path: Path
+    fleet: Fleet, end_us: int, tmp_path: Path, number: int
 ) -> None:
     def shown(collected: Collected) -> list[list[Row]]:
         hidden = ("seq", "boot_id")
@@ -117,8 +118,8 @@ def test_what_is_emitted_does_not_depend_on_turns(
             if kind in ("request", "step", "feedback")
         ]
 
-    _, coarse = serve(fleet, 1, end_us, tmp_path, turn_us=60_000_000)
-    _, fine = serve(fleet, 1, end_us, tmp_path, turn_us=2_000_000)
+    _, coarse = serve(fleet, number, end_us, tmp_path, turn_us=60_000_000)
+    _, fine = serve(fleet, number, end_us, tmp_path, turn_us=2_000_000)
     names = [{key for row in rows for key in row} for rows in shown(coarse)]
     for left, right, keys in zip(shown(coarse), shown(fine), names, strict=True):
         assert [[row.get(key) for key in keys] for row in left] == [

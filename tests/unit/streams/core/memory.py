@@ -65,6 +65,14 @@ class MemoryStore:
             if known is None or row[version] >= known[version]:
                 table[key] = row
 
+    def expire(self, now_us: int) -> None:
+        """Panes of 10 s are kept for two days."""
+        limit = now_us // SECOND_US - 48 * 3600
+        panes = self.keyed["panes_rows"]
+        for key, row in list(panes.items()):
+            if row["pane_s"] == 10 and row["pane_start"].timestamp() < limit:
+                del panes[key]
+
     def command(self, sql: str) -> None:
         """Deletes of recovery."""
         words = sql.split()

@@ -76,6 +76,7 @@ class World:
 
     def restart(self) -> None:
         """Forget everything but the store."""
+        self.store.expire(self.now_us)
         recovered = recover(self.store, self.configuration, (), self.now_us)
         self.processor = Processor(self.store, self.configuration, (), recovered, Counter())
 
