@@ -177,12 +177,24 @@ def run_demo(options: DemoOptions) -> DemoResult:
         with running_server(folder, options.port, leave_open=options.leave_open) as server:
             view.begin(fleet, options.speed, limits.yaml(), server.url)
             if options.leave_open:
-                webbrowser.open(server.url)
+                _browse(server.url)
             summary, result = _replay(replace(replay, url=server.url), server, view, options)
         if options.as_json:
             sys.stdout.write(json.dumps(result.document()) + "\n")
+            if result.pid is not None:
+                sys.stderr.write(f"{result.url} is served by process {result.pid}\n")
         view.end(summary, result.windows, result.verdict, result.document(), server.url, result.pid)
         return result
+
+
+def _browse(url: str) -> None:
+    """Open the dashboard, unless the browser would take over this terminal."""
+    try:
+        browser = webbrowser.get()
+    except webbrowser.Error:
+        return
+    if type(browser) is not webbrowser.GenericBrowser:
+        browser.open(url)
 
 
 def _replay(

@@ -66,7 +66,7 @@ class ReplayOptions:
     head_s: float | None = None
     api_key: str | None = None
     spool_dir: Path | None = None
-    turn_s: float = 10.0
+    turn_s: float = 20.0
 
     def fleet(self) -> Fleet:
         """Read the trace and divide it among workers.

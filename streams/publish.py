@@ -89,7 +89,9 @@ def tile_rows(
     A pane that was amended to nothing (a hole was filled) is written as an empty row of the fleet.
     """
     parts = [
-        _tile_rows(span, tile, slices) for span, tile in tiles if len(tile) or span.length_s > CELL_S
+        _tile_rows(span, tile, slices)
+        for span, tile in tiles
+        if len(tile) or span.length_s > CELL_S
     ]
     if not parts:
         return None

@@ -67,7 +67,9 @@ def recover(
     _number_known(store, registry)
     time = configuration.time
     tracker = BootTracker(int(time.lateness_s * SECOND_US), int(time.boot_timeout_s * SECOND_US))
-    changed = _restore_boots(store, tracker, cut, now_us - configuration.retention.warm_days * DAY_US)
+    changed = _restore_boots(
+        store, tracker, cut, now_us - configuration.retention.warm_days * DAY_US
+    )
     pipeline = Pipeline(tracker, registry, tile_loader(store, registry))
     open_from_s = closed_s // PANE_S * PANE_S
     if found:
@@ -166,7 +168,9 @@ def _count(
         table = rows_between(store, kind, start_s, end_s)
         if table.num_rows:
             placed = counted(pipeline, kind, table, configured)
-            pipeline.count({span: placed[span] for span in placed if not _is_closed(pipeline, span)})
+            pipeline.count(
+                {span: placed[span] for span in placed if not _is_closed(pipeline, span)}
+            )
     feedback = joined_feedback_between(store, start_s, end_s)
     if feedback.num_rows:
         measured = measure_feedback(feedback)

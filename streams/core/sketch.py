@@ -9,7 +9,7 @@ they fit an unsigned 16-bit integer; two of them are special.
 >>> bins.tolist()
 [0, 2048, 2325]
 >>> [round(float(v), 2) for v in values_of(bins)]
-[0.0, 0.99, 251.98]
+[0.0, 0.99, 252.18]
 """
 
 from __future__ import annotations

@@ -235,8 +235,14 @@ def _micro(table: pa.Table, name: str, total: int, count: int) -> Iterator[Count
     """A float column as an exact sum of millionths and a count."""
     values, valid = floats(table, name)
     if valid.any():
-        yield m.key(total), np.floor(np.where(valid, values, 0.0) * 1e6 + 0.5).astype(np.int64)
+        yield m.key(total), _millionths(values, valid)
         yield m.key(count), _ones(valid)
+
+
+def _millionths(values: npt.NDArray[np.float64], valid: Mask) -> Ints:
+    """Floats as integers, bounded to what a float64 tells apart; missing ones as zero."""
+    bounded = np.clip(np.where(valid, values, 0.0) * 1e6, -(2.0**53), 2.0**53)
+    return np.asarray(np.floor(bounded + 0.5), np.int64)
 
 
 def _safety(table: pa.Table) -> Iterator[Counter]:
@@ -309,10 +315,12 @@ def _step_column(table: pa.Table, name: str) -> tuple[Ints, Mask]:
         used, has_used = integers(table, "gpu_memory_used_bytes")
         total, has_total = integers(table, "gpu_memory_total_bytes")
         valid = has_used & has_total & (total > 0)
-        return used * 1_000_000 // np.where(valid, total, 1), valid
+        # Above 8 TiB both are taken in MiB, so that the product fits into 64 bits.
+        shift = np.where(np.maximum(used, total) >= 2**43, 20, 0)
+        return (used >> shift) * 1_000_000 // np.maximum(total >> shift, 1), valid
     if name.endswith("_ppm"):
         values, valid = floats(table, name.removesuffix("_ppm"))
-        return np.floor(np.where(valid, values, 0.0) * 1e6 + 0.5).astype(np.int64), valid
+        return _millionths(values, valid), valid
     return integers(table, name)
 
 

@@ -129,7 +129,7 @@ def test_nothing_acknowledged_is_lost_or_counted_twice(tmp_path: Path) -> None:
     found = audited(server)
     assert found["count"] == found["unique"] == sent, f"seed {seed}"
     assert found["wrong"] == [], f"seed {seed}"
-    assert found["windows"] > 1000
+    assert found["windows"] > 200
     by_boot = {row["boot_id"]: row for row in found["coverage"]}
     for sender in senders:
         row = by_boot[f"boot-{sender.name}"]

@@ -32,10 +32,21 @@ SETS = {
     "tenant": ("tenant",),
 }
 ROUTED = {"model_route", "route", "tenant"}  # steps have none
-LATENCIES = (
-    "latency_ms queue_ms batch_wait_ms tokenize_ms transport_ms preprocess_ms prefill_ms ttft_ms"
-    " tpot_ms decode_ms inference_ms postprocess_ms detokenize_ms"
-).split()
+LATENCIES = [
+    "latency_ms",
+    "queue_ms",
+    "batch_wait_ms",
+    "tokenize_ms",
+    "transport_ms",
+    "preprocess_ms",
+    "prefill_ms",
+    "ttft_ms",
+    "tpot_ms",
+    "decode_ms",
+    "inference_ms",
+    "postprocess_ms",
+    "detokenize_ms",
+]
 NAN = math.nan
 FLEET: SliceKey = ("fleet", ())
 

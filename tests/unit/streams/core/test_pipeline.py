@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from penstock.schemas.config import Configuration
 from penstock.streams.core import pipeline as pipeline_module
 from penstock.tests.unit.streams.core.memory import MemoryStore
-from penstock.tests.unit.streams.core.scenarios import Scenario, Shape
-from penstock.tests.unit.streams.core.world import World
+from penstock.tests.unit.streams.core.scenarios import START_S, Scenario, Shape
+from penstock.tests.unit.streams.core.world import Sent, World
 
-EXAMPLES = int(os.environ.get("PENSTOCK_EXAMPLES", "25"))
+EXAMPLES = int(os.environ.get("PENSTOCK_EXAMPLES", "16"))  # more: PENSTOCK_EXAMPLES=500
 HORIZON_S = 60
+START_US = START_S * 1_000_000
 
 shapes = st.builds(
     Shape,
@@ -65,3 +67,81 @@ def run(shape: Shape, configuration: Configuration) -> int:
         world.restart()
         world.settle()
         return compared + world.check(HORIZON_S)
+
+
+REGRESSIONS = {
+    "accuracy of feedback without labels": Shape(20, 6, 10, 3, 0.5, 0, 0.1, 0, 0, 0.2),
+    "cells counted again after a restart": Shape(80, 3, 26, 7, 0.5, 0.2, 0.1, 0.3, 0.4, 0.2),
+    "late rows of expired panes": Shape(2011, 5, 35, 35, 0.5, 0.2, 0, 0.3, 0.3, 0.3),
+    "a minute cut by a long absence": Shape(2015, 6, 5, 35, 0.5, 0, 0, 0.3, 0.3, 0.3),
+}
+
+
+@pytest.mark.parametrize("name", REGRESSIONS)
+def test_scenarios_that_once_failed(name: str) -> None:
+    run(REGRESSIONS[name], Configuration())
+
+
+def seconds(at_s: float) -> int:
+    return START_US + int(at_s * 1_000_000)
+
+
+def test_a_pane_that_held_only_a_loss_is_emptied_in_the_store_too() -> None:
+    """A heartbeat announces rows; its pane closes; the rows come; memory is rebuilt."""
+    store = MemoryStore()
+    rows = [{"ts": seconds(5), "status": "ok"}] * 4
+    with store.installed():
+        world = World(store)
+        heartbeat = Sent("control", "w", "b", 0, (), seconds(15), next_seq=4)
+        world.deliver([heartbeat], seconds(15))
+        for now_s in (30, 50):  # another boot moves the watermark on
+            other = Sent("control", "v", "c", 0, (), seconds(now_s))
+            again = Sent("control", "w", "b", 0, (), seconds(now_s - 1), next_seq=0)
+            world.deliver([other, again], seconds(now_s))
+            world.tick(seconds(now_s))
+        world.deliver([Sent("request", "w", "b", 0, rows, seconds(51), 4)], seconds(52))
+        world.tick(seconds(53))
+        world.restart()
+        world.settle()
+        world.check(HORIZON_S)
+
+
+def test_late_rows_wait_for_a_cell_through_a_crash() -> None:
+    """The watermark stands still while a late row is published, and the process dies."""
+    store = MemoryStore()
+    with store.installed():
+        world = World(store)
+        rows = [{"ts": seconds(at), "status": "ok"} for at in (1, 20)]
+        world.deliver([Sent("request", "w", "b", 0, rows, seconds(25), 2)], seconds(25))
+        world.tick(seconds(25))
+        late = [{"ts": seconds(3), "status": "ok"}]
+        world.deliver([Sent("request", "w", "b", 2, late, seconds(25), 3)], seconds(25.2))
+        assert world.processor.pipeline.waiting
+        world.tick(seconds(25.5))
+        world.restart()
+        assert world.processor.pipeline.waiting
+        world.settle()
+        world.check(HORIZON_S)
+
+
+def test_offsets_never_go_below_the_checkpoint() -> None:
+    store = MemoryStore()
+    with store.installed():
+        world = World(store)
+        rows = [{"ts": seconds(1), "status": "ok"}]
+        world.deliver([Sent("request", "w", "b", 0, rows, seconds(5), 1)], seconds(5))
+        world.processor.next_offset += 7  # taken by rows that could not be read
+        world.tick(seconds(8))
+        before = world.processor.next_offset
+        world.restart()
+        assert world.processor.next_offset == before
+
+
+def test_nothing_closes_before_there_is_anything() -> None:
+    store = MemoryStore()
+    with store.installed():
+        world = World(store)
+        world.tick(seconds(1))
+        assert world.processor.pipeline.closed_s is None
+        assert not world.processor.pipeline.is_late(np.array([5])).any()
+        assert store.inserts == 0

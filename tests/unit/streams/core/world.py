@@ -181,7 +181,10 @@ class World:
 
     def _tell_overflow(self) -> None:
         """What ingestion decided about full grouping sets is a fact of the stored rows."""
-        for mine, name in ((self.truth.requests, "requests_rows"), (self.truth.steps, "steps_rows")):
+        for mine, name in (
+            (self.truth.requests, "requests_rows"),
+            (self.truth.steps, "steps_rows"),
+        ):
             stored = {(r["boot_id"], r["seq"]): r for r in self.store.raw.get(name, [])}
             assert len(stored) == len(self.store.raw.get(name, [])), "stored twice"
             assert stored.keys() == {(row["boot_id"], row["seq"]) for row in mine}
@@ -224,5 +227,5 @@ def same(got: Any, wanted: Any, name: str) -> bool:
     if isinstance(wanted, float) and wanted != wanted:
         return got is None or got != got
     if name == "errors_by_type":
-        return dict(got) == wanted
+        return bool(dict(got) == wanted)
     return bool(got == wanted)
