@@ -219,7 +219,8 @@ class RequestEvent(_Identity):
         float | None, _float("Quality score of the answer.", "score", "playbook")
     ] = None
     features: Annotated[
-        dict[str, float], Doc("floats", "Sampled model inputs, for drift.", "", "mlops", minimum=None)
+        dict[str, float],
+        Doc("floats", "Sampled model inputs, for drift.", "", "mlops", minimum=None),
     ] = field(default_factory=dict)
     categories: Annotated[
         dict[str, str], Doc("texts", "Sampled categorical inputs, for drift.", "", "mlops")

@@ -208,7 +208,7 @@ class EmbeddedRunner:
                 if posts:
                     self._flush(posts)
                 if ended or time.monotonic() >= next_tick:
-                    self._processor.publish(self._clock())
+                    self._processor.publish(self._clock(), final=ended)
                     next_tick = time.monotonic() + TICK_S
             except PenstockError as error:
                 self._fail(posts, error)
@@ -216,6 +216,8 @@ class EmbeddedRunner:
                 # A bug must not end ingestion in silence: say so, and rebuild from the store.
                 log.exception("ingestion failed")
                 self._fail(posts, StoreError(f"ingestion failed: {error!r}", retryable=True))
+            finally:
+                self._done(posts)
             if ended:
                 return
 
@@ -257,7 +259,6 @@ class EmbeddedRunner:
             post.resolve(result)
             self._latencies.append((now, now - post.arrived))
             self._total(result)
-        self._done(posts)
         self._totals["flushes"] += 1
         self._totals["frames"] += len(flush.entries)
         self._processor.count(flush, tables, first)
@@ -294,8 +295,14 @@ class EmbeddedRunner:
             if repeated:
                 duplicate += 1
                 continue
-            offset = self._processor.take_offset()
-            arrival = Arrival(incarnation=1, partition=0, offset=offset, append_us=append_us)
+            arrival = Arrival(
+                incarnation=1,
+                partition=0,
+                offset=self._processor.take_offset(),
+                append_us=append_us,
+                identified=bool(post.boot_id),
+                body_hash=post.body_hash,
+            )
             rejections.append(flush.refuse(row, arrival))
             rejected += 1
         rejections.sort(key=lambda item: item.index)
@@ -319,7 +326,6 @@ class EmbeddedRunner:
         self._failure = str(error)
         for post in posts:
             post.resolve(error)
-        self._done(posts)
         time.sleep(0.0 if self._stopping.is_set() else 0.5)
 
     def _done(self, posts: Sequence[_Post]) -> None:

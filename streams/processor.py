@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+import numpy as np
 import orjson
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ..schemas.config import Configuration
 from ..schemas.events import EventName
@@ -21,6 +21,7 @@ from .core.gates.absolute import CoverageState
 from .core.gating import GateKeeper, Marker, current_epoch, keeper_for
 from .core.ingest import DAY_US, Flush, counted
 from .core.pipeline import Closing
+from .core.slices import FLEET
 from .core.tally import measure_feedback
 from .core.tiles import SECOND_US
 from .core.windows import MINUTE
@@ -110,9 +111,7 @@ class Processor:
             ids |= _texts(tables["feedback"]["request_id"])
             self._judged |= ids
         if self._judged and "request" in tables and "request_id" in tables["request"].column_names:
-            judged = pa.array(list(self._judged), pa.string())
-            column = tables["request"]["request_id"]
-            ids |= _texts(column.filter(pc.is_in(column, judged)))
+            ids |= self._judged & _texts(tables["request"]["request_id"])
         if not ids:
             return
         joined = joined_feedback(self._store, sorted(ids), first_offset)
@@ -120,18 +119,22 @@ class Processor:
             measured = measure_feedback(joined)
             self.pipeline.count(counted(self.pipeline, "request", joined, (), measured))
 
-    def publish(self, now_us: int) -> None:
+    def publish(self, now_us: int, final: bool = False) -> None:
         """Close what the watermark passed and store the results, the checkpoint last.
+
+        Args:
+            now_us: the processor's clock.
+            final: no later call comes, so nothing is put off.
 
         Raises:
             StoreError: not everything was stored; rebuild from the store.
         """
-        closing = self.pipeline.close(now_us)
+        closing = self.pipeline.close(now_us, final)
         closed_s = self.pipeline.closed_s
         if closed_s is None:
             return
         cut = self.next_offset - 1
-        if (closed_s, cut) == (self._published_s, self._published_cut):
+        if (closed_s, cut) == (self._published_s, self._published_cut) and not final:
             return
         version = version_of(INCARNATION, max(cut, 0))
         self._store_tiles(closing, version)
@@ -167,7 +170,11 @@ class Processor:
             "cut": [cut],
             "closed_ts": pa.array([closed_s]).cast(pa.timestamp("s", "UTC")),
             "epoch": [0],
+            "stale_s": pa.array([list(self.pipeline.stale or ())], pa.list_(pa.uint32())),
             "at": timestamps([now_us]),
+            "version": pa.array(
+                [version_of(INCARNATION, max(self.next_offset - 1, 0))], pa.uint64()
+            ),
         }
         self._insert("checkpoints_rows", pa.table(row))
 
@@ -226,7 +233,7 @@ class Processor:
         end_s = self.pipeline.closed_pane_s or 0
         if end_s < MINUTE:
             return None, "no_data"
-        columns = self.pipeline.window(MINUTE, end_s).columns
+        columns = self.pipeline.window(MINUTE, end_s, np.array([FLEET])).columns
         share = float(columns["coverage"][0])  # type: ignore[arg-type]
         state = cast(CoverageState, columns["coverage_state"][0])
         return (None if share != share else share), state

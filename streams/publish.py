@@ -23,9 +23,13 @@ _RANGES = pa.list_(pa.struct([("1", pa.uint64()), ("2", pa.uint64())]))
 _MARKED = pa.list_(pa.struct([("1", pa.uint64()), ("2", pa.uint64()), ("3", pa.int64())]))
 
 
+OFFSET_BITS = 40
+OFFSET_MASK = (1 << OFFSET_BITS) - 1
+
+
 def version_of(incarnation: int, cut: int) -> int:
     """The version of a derived row: a later life of the topic, or a later cut, is higher."""
-    return incarnation << 40 | cut
+    return incarnation << OFFSET_BITS | cut
 
 
 def timestamps(micros: Sequence[int] | npt.NDArray[np.int64]) -> Any:

@@ -22,6 +22,7 @@ from .core.slices import DIMENSIONS, SliceRegistry, stored_slice
 from .core.tally import measure_feedback
 from .core.tiles import CELL_S, PANE_S, SECOND_US, Span
 from .core.windows import MINUTE
+from .publish import OFFSET_MASK
 from .readback import (
     joined_feedback_between,
     late_rows_after,
@@ -56,12 +57,13 @@ def recover(
         StoreError: the store is away; nothing was changed that repeating would not repair.
     """
     found = store.query(
-        "SELECT cut, toUnixTimestamp(closed_ts) AS closed_s FROM penstock.checkpoints_rows FINAL"
-        " WHERE partition = 0"
+        "SELECT cut, toUnixTimestamp(closed_ts) AS closed_s, stale_s, version"
+        " FROM penstock.checkpoints_rows FINAL WHERE partition = 0"
     )
     closed_s, cut = (int(found[0]["closed_s"]), int(found[0]["cut"])) if found else (0, -1)
-    # Derived rows are versioned by offset: a refused row may have taken one without being in a table.
-    next_offset = max(_remove_unacknowledged(store), cut + 1)
+    next_offset = _remove_unacknowledged(store)
+    if found:  # derived rows are versioned by offset: never give out one below theirs
+        next_offset = max(next_offset, (int(found[0]["version"]) & OFFSET_MASK) + 1)
     _remove_unfinished(store, closed_s)
     registry = SliceRegistry(configuration.limits.max_slices, configuration.limits.max_tenants)
     _number_known(store, registry)
@@ -73,7 +75,8 @@ def recover(
     pipeline = Pipeline(tracker, registry, tile_loader(store, registry))
     open_from_s = closed_s // PANE_S * PANE_S
     if found:
-        pipeline.resume(closed_s, _oldest_s(store))
+        stale = [int(at) for at in found[0]["stale_s"]]
+        pipeline.resume(closed_s, _oldest_s(store), (stale[0], stale[1]) if stale else None)
         tracker.watermark_us = closed_s * SECOND_US
         changed |= panes_touched_after(store, cut, open_from_s)
         # Whole minutes, because panes of 10 s are not kept for as long as rows may come late; the
@@ -150,7 +153,7 @@ def _restore_boots(store: Store, tracker: BootTracker, cut: int, since_us: int) 
     versions = {}
     for boot, version in stored_boots(store, since_us):
         tracker.adopt(boot)
-        versions[boot.boot_id] = version & ((1 << 40) - 1)
+        versions[boot.boot_id] = version & OFFSET_MASK
     changed: set[int] = set()
     for entry in ledger_after(store, cut):
         boot_id = entry.boot_id if entry.identified else ANONYMOUS

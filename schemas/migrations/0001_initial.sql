@@ -1365,9 +1365,11 @@ CREATE TABLE IF NOT EXISTS penstock.checkpoints_rows
     `cut` UInt64 COMMENT 'Rows up to this offset are in the panes that closed before closed_ts.',
     `closed_ts` DateTime('UTC') COMMENT 'Event time up to which cells and panes are published.',
     `epoch` UInt32 COMMENT 'Configuration epoch.',
-    `at` DateTime64(6, 'UTC') COMMENT 'When it was written.'
+    `stale_s` Array(UInt32) COMMENT 'Stretch that late rows amended and whose window rows are not rewritten yet, as [start, end). Unit: s.',
+    `at` DateTime64(6, 'UTC') COMMENT 'When it was written.',
+    `version` UInt64 COMMENT 'Incarnation and highest offset given out.'
 )
-ENGINE = ReplacingMergeTree(at)
+ENGINE = ReplacingMergeTree(version)
 ORDER BY (partition)
 SETTINGS non_replicated_deduplication_window = 10000
 COMMENT 'How far publication has come, one row per partition, as written.';
@@ -1379,7 +1381,9 @@ CREATE VIEW IF NOT EXISTS penstock.checkpoints
     `cut` UInt64 COMMENT 'Rows up to this offset are in the panes that closed before closed_ts.',
     `closed_ts` DateTime('UTC') COMMENT 'Event time up to which cells and panes are published.',
     `epoch` UInt32 COMMENT 'Configuration epoch.',
-    `at` DateTime64(6, 'UTC') COMMENT 'When it was written.'
+    `stale_s` Array(UInt32) COMMENT 'Stretch that late rows amended and whose window rows are not rewritten yet, as [start, end). Unit: s.',
+    `at` DateTime64(6, 'UTC') COMMENT 'When it was written.',
+    `version` UInt64 COMMENT 'Incarnation and highest offset given out.'
 )
 AS SELECT
     `partition`,
@@ -1387,7 +1391,9 @@ AS SELECT
     `cut`,
     `closed_ts`,
     `epoch`,
-    `at`
+    `stale_s`,
+    `at`,
+    `version`
 FROM penstock.checkpoints_rows FINAL
 COMMENT 'How far publication has come, one row per partition, each once.';
 

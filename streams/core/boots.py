@@ -17,7 +17,7 @@ from .tiles import PANE_S, SECOND_US
 
 Range = tuple[int, int]
 
-ANONYMOUS = "anonymous"  # every POST without identity counts as part of this boot
+ANONYMOUS = "(anonymous)"  # every POST without identity counts as part of this boot
 KEYED_US = 86_400 * SECOND_US  # how long an Idempotency-Key is known
 STRAGGLER_US = 60 * SECOND_US  # a boot this far behind the foremost no longer holds it back
 

@@ -2,8 +2,9 @@
 come in as arguments, so that the embedded runner, the stream processors and the tests share it.
 
 A pane is open until the watermark passes its end. Open panes are kept by combination, closed ones by
-slice. A row that comes later amends its pane and the roll-ups above it, and the windows up to
-`AMEND_S` back are written again. The 1 s cells stay as they closed, because verdicts were read off
+slice. A row that comes later amends its pane and the roll-ups above it at once. The newest row of every
+window is written again when the next pane closes, and the rows up to `AMEND_S` back once a minute of
+event time, because there are many of them. The 1 s cells stay as they closed, because verdicts were read off
 them: a late row counts in the cell that closes next.
 """
 
@@ -22,6 +23,7 @@ from .tiles import CELL_S, PANE_S, SECOND_US, SLICE_BITS, TIERS_S, Span, Tile, m
 from .windows import WINDOWS, Column, Ints, rows_of, tick_s
 
 AMEND_S = 600  # how far back stored windows are rewritten when late rows come
+REWRITE_S = 60  # and how often
 CATCH_UP_TICKS = 400  # after a long silence, so many of the newest ticks are written
 
 CoverageChange = Mapping[tuple[int, int], int]
@@ -65,6 +67,7 @@ class Pipeline:
         self._coverage: dict[Span, list[Tile]] = {}  # by slice
         self._amended: dict[Span, list[Tile]] = {}  # by slice
         self._replaced: dict[Span, Tile] = {}  # by slice
+        self.stale: tuple[int, int] | None = None  # amended, and its window rows not yet rewritten
         self.closed_s: int | None = None  # every cell that ends at or before it is closed
 
     @property
@@ -111,9 +114,12 @@ class Pipeline:
             target = self._coverage if self._is_open(span) else self._amended
             target.setdefault(span, []).append(tile)
 
-    def resume(self, closed_s: int, oldest_s: int | None) -> None:
-        """Go on after a restart: what was closed, and the earliest stored pane."""
+    def resume(
+        self, closed_s: int, oldest_s: int | None, stale: tuple[int, int] | None = None
+    ) -> None:
+        """Go on after a restart: what was closed, the earliest stored pane, and `stale` as it was."""
         self.closed_s = closed_s
+        self.stale = stale
         self.history.oldest_s = oldest_s
         self.history.fresh_s = closed_s // PANE_S * PANE_S
 
@@ -126,11 +132,12 @@ class Pipeline:
         rows = self.combos.project(merge(self._open.pop(pane, [])))
         return merge([rows, *self._coverage.pop(pane, [])])
 
-    def close(self, now_us: int) -> Closing:
+    def close(self, now_us: int, final: bool = False) -> Closing:
         """Move the watermark and close what it passed.
 
         Args:
             now_us: the processor's clock; only consulted for silent boots.
+            final: write everything that late rows changed now, because no later call may come.
         """
         self.tracker.advance(now_us)
         watermark_s = self.tracker.watermark_us // SECOND_US
@@ -147,8 +154,12 @@ class Pipeline:
             self._close_cells(closing)
         first_pane_s, last_pane_s = before_s // PANE_S * PANE_S, self.closed_s // PANE_S * PANE_S
         self._close_panes(closing, first_pane_s, last_pane_s)
-        amended = self._amend(closing)
-        self._evaluate(closing, first_pane_s, last_pane_s, amended)
+        self._amend(closing)
+        amended = self.stale is not None and (final or last_pane_s > first_pane_s)
+        rewrite = None
+        if final or last_pane_s // REWRITE_S > first_pane_s // REWRITE_S:
+            rewrite, self.stale = self.stale, None
+        self._evaluate(closing, first_pane_s, last_pane_s, amended, rewrite)
         return closing
 
     def stored(self) -> None:
@@ -198,14 +209,15 @@ class Pipeline:
         if len(tile):
             closing.tiles[span] = tile
 
-    def _amend(self, closing: Closing) -> tuple[int, int] | None:
-        """Add late rows to closed tiles of every tier; returns the stretch that was amended."""
+    def _amend(self, closing: Closing) -> None:
+        """Add late rows to closed tiles of every tier."""
         if not self._amended and not self._replaced:
-            return None
+            return
         assert self.closed_s is not None
         closed_pane_s = self.closed_s // PANE_S * PANE_S
         touched = (*self._amended, *self._replaced)
-        stretch = min(touched).start_s, max(touched).end_s
+        low, high = self.stale or (min(touched).start_s, max(touched).end_s)
+        self.stale = min(low, min(touched).start_s), max(high, max(touched).end_s)
         self._recount(closing, closed_pane_s)
         changes: dict[Span, list[Tile]] = {}
         for pane, parts in self._amended.items():
@@ -219,7 +231,6 @@ class Pipeline:
             self.history.put(span, amended)
             closing.tiles[span] = amended
         self._amended.clear()
-        return stretch
 
     def _recount(self, closing: Closing, closed_pane_s: int) -> None:
         """Put recounted panes in, and roll up anew what holds them."""
@@ -234,32 +245,42 @@ class Pipeline:
         self._replaced.clear()
 
     def _evaluate(
-        self, closing: Closing, first_s: int, last_s: int, amended: tuple[int, int] | None
+        self,
+        closing: Closing,
+        first_s: int,
+        last_s: int,
+        amended: bool,
+        rewrite: tuple[int, int] | None,
     ) -> None:
-        """Windows at each tick that closed, and again at those that late rows changed."""
+        """Windows at each tick that closed, the newest one again where late rows came since, and
+        older ones again within `rewrite`.
+        """
         for length_s in WINDOWS.values():
             tick = tick_s(length_s)
             after = max(first_s, last_s - CATCH_UP_TICKS * tick)
             ends = set(range(after // tick * tick + tick, last_s + 1, tick))
-            if amended is not None:
-                low = max(amended[0] + 1, last_s - AMEND_S)
-                high = min(last_s, amended[1] + length_s)
-                ends |= set(range(-(-low // tick) * tick, high + 1, tick))
+            if amended:
                 ends.add(last_s // tick * tick)
+            if rewrite:
+                low = max(rewrite[0] + 1, last_s - AMEND_S)
+                high = min(last_s, rewrite[1] + length_s)
+                ends |= set(range(-(-low // tick) * tick, high + 1, tick))
             for end_s in sorted(ends):
                 closing.windows.append(self.window(length_s, end_s))
 
-    def window(self, length_s: int, end_s: int) -> WindowRows:
-        """One window of every slice; it must be closed."""
+    def window(self, length_s: int, end_s: int, slices: Ints | None = None) -> WindowRows:
+        """One window of every slice, or of some; it must be closed."""
         tile = self.history.total(end_s - length_s, end_s)
+        if slices is not None:
+            tile = tile.only(slices)
         start_us, end_us = (end_s - length_s) * SECOND_US, end_s * SECOND_US
-        slices, columns = rows_of(
+        present, columns = rows_of(
             tile,
             length_s,
             self.tracker.workers(end_us - PANE_S * SECOND_US, end_us),
             self.tracker.any_vanished(start_us, end_us),
         )
-        return WindowRows(length_s, end_s, slices, columns)
+        return WindowRows(length_s, end_s, present, columns)
 
 
 def matching(tile: Tile, slices: Ints) -> Tile:

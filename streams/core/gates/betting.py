@@ -31,6 +31,9 @@ SHARES = tuple(2.0 ** (-k / 2) / sum(2.0 ** (-j / 2) for j in range(12)) for k i
 """Wealth that each bet starts with: more for the large ones, which decide soonest."""
 _BERNSTEIN_CAP = 0.5
 
+NO_SIGNAL = 0.5
+"""A log e-value of z^2 / 2 at one standard error."""
+
 
 @dataclass(frozen=True, slots=True)
 class BettingState:
@@ -53,6 +56,11 @@ class BettingState:
     weight: float = 0.0
     weighted: float = 0.0
     penalty: float = 0.0
+
+    @property
+    def is_noise(self) -> bool:
+        """Whether no bet has grown by more than one standard error would make it."""
+        return max(*self.up, *self.down) < NO_SIGNAL
 
     def log_e_above(self) -> float:
         """Log e-value of the null "the mean is at most 0"."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ....schemas.config import AbsoluteGate, CostLimit, LatencyLimit, MetricLimit, RateLimit
 from .betting import BettingState
 from .boundaries import rate_confidence_sequence
-from .forecast import cost_needs, rate_needs
+from .forecast import cost_needs, is_noise, rate_needs
 from .state import GateState, MetricState
 from .units import allowed_rate, cap_nano, declared
 from .verdict import Evidence, VerdictName
@@ -128,8 +128,9 @@ def needs_of(spec: AbsoluteGate, state: GateState, requests_per_s: float) -> Nee
             continue
         metric = state.metrics[limit.name]
         need = _needs(spec, limit, metric)
+        near = near or _noise(limit, metric)
         if need is None:
-            unknown, near = True, near or metric.units > 0
+            unknown = True
         elif need > 0:
             fails.append(_requests(need, state, metric))
         else:
@@ -139,6 +140,13 @@ def needs_of(spec: AbsoluteGate, state: GateState, requests_per_s: float) -> Nee
     since = state.first_us if state.first_us is not None else state.end_us
     bake_s = max(spec.min_bake_s - (state.end_us - since) / 1e6, 0.0)
     return Needs(n_needed, _eta(n_needed, requests_per_s, 0.0 if fails else bake_s), bake_s, near)
+
+
+def _noise(limit: MetricLimit, metric: MetricState) -> bool:
+    if isinstance(limit, CostLimit):
+        betting = metric.betting
+        return betting is not None and betting.blocks > 0 and betting.is_noise
+    return is_noise(metric.bad, metric.units, allowed_rate(limit))
 
 
 def _requests(units: float, state: GateState, metric: MetricState) -> int:

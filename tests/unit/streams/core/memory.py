@@ -94,7 +94,12 @@ class MemoryStore:
             return [{"n": len(offsets), "cut": max(offsets, default=0)}]
         if "checkpoints_rows" in sql:
             return [
-                {"cut": row["cut"], "closed_s": int(row["closed_ts"].timestamp())}
+                {
+                    "cut": row["cut"],
+                    "closed_s": int(row["closed_ts"].timestamp()),
+                    "stale_s": row["stale_s"],
+                    "version": row["version"],
+                }
                 for row in self.keyed["checkpoints_rows"].values()
             ]
         if "AS oldest_s" in sql:

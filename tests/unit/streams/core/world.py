@@ -9,6 +9,7 @@ from typing import Any
 
 from penstock.schemas.config import Configuration
 from penstock.schemas.frames import FrameHeader, encode_frame
+from penstock.streams.core.boots import ANONYMOUS
 from penstock.streams.core.decode import decode_frame
 from penstock.streams.core.ingest import TABLES, Arrival, Flush
 from penstock.streams.core.slices import GROUPINGS
@@ -219,7 +220,7 @@ class World:
             assert (row["received"], row["gap"]) == (received, gap)
             assert (row["missing"], row["expected"]) == (len(absent) - gap, received + len(absent))
             assert row["closed"] == boot.closed
-        assert stored.keys() <= {"anonymous"}
+        assert stored.keys() <= {ANONYMOUS}
 
 
 def same(got: Any, wanted: Any, name: str) -> bool:

@@ -5,7 +5,7 @@ import math
 import pytest
 from penstock.streams.core.gates.betting import BettingState
 from penstock.streams.core.gates.eprocess import BetaPrior, log_e_above
-from penstock.streams.core.gates.forecast import cost_needs, rate_needs
+from penstock.streams.core.gates.forecast import cost_needs, is_noise, rate_needs
 
 FAIL, PASS = math.log(100), math.log(20)
 
@@ -27,7 +27,16 @@ def test_the_forecast_solves_the_threshold() -> None:
 
 def test_one_standard_error_is_noise() -> None:
     sd = math.sqrt(0.05 * 0.95 * 1000)
-    assert rate_needs(round(50 - 0.9 * sd), 1000, 0.05, FAIL, PASS) is None
+    assert is_noise(round(50 - 0.9 * sd), 1000, 0.05)
+    assert not is_noise(round(50 - 1.3 * sd), 1000, 0.05)
+    assert not is_noise(0, 0, 0.05)
+    # A rate one standard error from the limit is assumed, on the side of the estimate.
+    below = rate_needs(round(50 - 0.9 * sd), 1000, 0.05, FAIL, PASS)
+    above = rate_needs(round(50 + 0.9 * sd), 1000, 0.05, FAIL, PASS)
+    assert below == rate_needs(50, 1000, 0.05, FAIL, PASS)
+    assert below is not None
+    assert above is not None
+    assert below < 0 < above
     assert rate_needs(round(50 - 1.3 * sd), 1000, 0.05, FAIL, PASS) == pytest.approx(-4000, rel=0.6)
 
 
