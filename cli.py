@@ -48,6 +48,12 @@ def main() -> None:
     show_default=True,
     help="Folder of the store and keys.",
 )
+@click.option(
+    "--store",
+    "url",
+    envvar="PENSTOCK_STORE",
+    help=f"{STORE_HELP}. Default: chdb in the data folder.",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port", default=8080, show_default=True, help="Port to listen on; 0 picks a free one."
@@ -61,7 +67,9 @@ def main() -> None:
     default=None,
     help="Ask for API keys. Default: only beyond loopback.",
 )
-def up(data: Path, host: str, port: int, config: Path | None, keys: bool | None) -> None:
+def up(
+    data: Path, url: str | None, host: str, port: int, config: Path | None, keys: bool | None
+) -> None:
     """Run API, pipeline and store in this process.
 
     \b
@@ -71,11 +79,11 @@ def up(data: Path, host: str, port: int, config: Path | None, keys: bool | None)
     """
     from .serve import serve
 
-    serve(data, host, port, config, keys)
+    serve(data, url, host, port, config, keys)
 
 
 @main.command()
-@click.option("--store", "url", required=True, help=STORE_HELP)
+@click.option("--store", "url", envvar="PENSTOCK_STORE", required=True, help=STORE_HELP)
 @click.option("--config", type=click.Path(path_type=Path), help="penstock.yaml, for the retention.")
 def migrate(url: str, config: Path | None) -> None:
     """Bring a store to this version's schema; repeating it changes nothing.

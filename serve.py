@@ -25,8 +25,10 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def serve(data: Path, host: str, port: int, config: Path | None, keys: bool | None) -> None:
-    """Run until interrupted.
+def serve(
+    data: Path, url: str | None, host: str, port: int, config: Path | None, keys: bool | None
+) -> None:
+    """Run until interrupted; without `url` the store is chdb in the data folder.
 
     Raises:
         InvalidConfiguration: the configuration file has mistakes.
@@ -36,7 +38,8 @@ def serve(data: Path, host: str, port: int, config: Path | None, keys: bool | No
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     configuration = load(config)
-    store = Store(f"chdb://{(data / 'store').absolute()}")
+    data.mkdir(parents=True, exist_ok=True)
+    store = Store(url or f"chdb://{(data / 'store').absolute()}")
     migrate(store, configuration.retention)
     runner = EmbeddedRunner(store, configuration)
     runner.start()

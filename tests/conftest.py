@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 from penstock.schemas.frames import FrameHeader, encode_frame
+from penstock.tests.browser.page import chromium
 from penstock.tests.support.server import Server
 
 TRAFFIC_S = 300
@@ -21,6 +23,16 @@ gates:
       - {metric: latency, field: ttft_ms, quantile: 0.95, max_ms: 300}
       - {metric: error_rate, max_ratio: 0.02}
 """
+
+
+@pytest.fixture(autouse=True)
+def _chromium(request: pytest.FixtureRequest) -> None:
+    """A browser test says that it could not run; where `CI=true` that is a failure."""
+    if request.node.get_closest_marker("browser") and chromium() is None:
+        message = "no Chromium on this machine: the dashboard was not opened"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 from .tiles import EMPTY, TIERS_S, Span, Tile, cover, merge
 
+HOUR_S = 3600
+SUMS = (
+    16  # sums of whole hours that are remembered: one for each long window, and room for rewrites
+)
+
 Load = Callable[[Sequence[Span]], Mapping[Span, Tile]]
 """Fetches stored tiles; a span that is not stored is left out."""
 
@@ -25,6 +30,7 @@ class History:
         self._held: OrderedDict[Span, Tile] = OrderedDict()
         self._size = 0
         self._evicted: set[Span] = set()
+        self._sums: OrderedDict[tuple[int, int], Tile] = OrderedDict()
         self.oldest_s: int | None = None
         self.fresh_s: int | None = None  # what starts at or after it was put here, or is empty
 
@@ -63,10 +69,38 @@ class History:
         return self.fresh_s is None or span.start_s < self.fresh_s or span in self._evicted
 
     def total(self, start_s: int, end_s: int) -> Tile:
-        """The sum over [start_s, end_s), which must be closed and aligned to panes."""
+        """The sum over [start_s, end_s), which must be closed and aligned to panes.
+
+        The whole hours within are summed once and remembered: of a long window only the edges move
+        from tick to tick.
+        """
         if self.oldest_s is not None:
             start_s = max(start_s, self.oldest_s)
-        return merge(self.get(cover(start_s, end_s))) if start_s < end_s else EMPTY
+        low_s, high_s = -(-start_s // HOUR_S) * HOUR_S, end_s // HOUR_S * HOUR_S
+        if high_s - low_s < 2 * HOUR_S:
+            return merge(self.get(cover(start_s, end_s))) if start_s < end_s else EMPTY
+        edges = [*cover(start_s, low_s), *cover(high_s, end_s)]
+        return merge([self._hours(low_s, high_s), *self.get(edges)])
+
+    def _hours(self, low_s: int, high_s: int) -> Tile:
+        known = self._sums.get((low_s, high_s))
+        if known is None:
+            known = self._sums[low_s, high_s] = merge(self.get(cover(low_s, high_s)))
+            if len(self._sums) > SUMS:
+                self._sums.popitem(last=False)
+        else:
+            self._sums.move_to_end((low_s, high_s))
+        return known
+
+    def amended(self, pane: Span, change: Tile) -> None:
+        """Add what late rows changed in a closed pane to the remembered sums."""
+        for (low_s, high_s), tile in self._sums.items():
+            if low_s <= pane.start_s < high_s:
+                self._sums[low_s, high_s] = merge([tile, change])
+
+    def recounted(self) -> None:
+        """Forget the remembered sums: closed panes were replaced."""
+        self._sums.clear()
 
     def rolled_up(self, span: Span) -> Tile:
         """A longer tile as the sum of the tiles one tier below."""

@@ -221,6 +221,7 @@ class Pipeline:
         self._recount(closing, closed_pane_s)
         changes: dict[Span, list[Tile]] = {}
         for pane, parts in self._amended.items():
+            self.history.amended(pane, merge(parts))
             for length_s in TIERS_S:
                 span = pane.parent(length_s)
                 # A tile that closed in this very call was rolled up from panes not amended yet.
@@ -234,6 +235,8 @@ class Pipeline:
 
     def _recount(self, closing: Closing, closed_pane_s: int) -> None:
         """Put recounted panes in, and roll up anew what holds them."""
+        if self._replaced:
+            self.history.recounted()
         for pane, tile in self._replaced.items():
             self.history.put(pane, tile)
             closing.tiles[pane] = tile
