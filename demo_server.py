@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import re
 import subprocess
@@ -171,7 +170,7 @@ def _start(folder: Path, port: int) -> Server | None:
             found = _LISTENING.search(text)
             if found:
                 return Server(process, found[1], log)
-            if ended and f"[Errno {errno.EADDRINUSE}]" in text:
+            if ended and "cannot listen on" in text:
                 return None
             if ended or time.monotonic() > deadline:
                 last = "\n".join(text.splitlines()[-15:])

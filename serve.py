@@ -12,6 +12,7 @@ import uvicorn
 from .api.app import build_app
 from .api.auth import Access
 from .schemas.config import load
+from .schemas.errors import InvalidConfiguration
 from .streams.embedded import EmbeddedRunner
 from .streams.migrate import migrate
 from .streams.store import Store
@@ -23,6 +24,15 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), backlog=1024)
+    except OSError as error:
+        raise InvalidConfiguration(
+            f"cannot listen on {host}:{port} ({error.strerror}); choose another --host or --port"
+        ) from error
 
 
 def serve(
@@ -41,11 +51,11 @@ def serve(
     data.mkdir(parents=True, exist_ok=True)
     store = Store(url or f"chdb://{(data / 'store').absolute()}")
     migrate(store, configuration.retention)
+    listener = _listen(host, port)
     runner = EmbeddedRunner(store, configuration)
     runner.start()
     required = keys if keys is not None else not is_loopback(host)
     access = Access(required=required, keys_path=data / "keys.json")
-    listener = socket.create_server((host, port), backlog=1024)
     bound = listener.getsockname()[1]
     log = logging.getLogger("penstock")
     log.info("listening on http://%s:%d (data in %s)", host, bound, data)

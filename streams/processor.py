@@ -66,6 +66,7 @@ class Processor:
         self._serial = itertools.count()
         self._append_us = 0
         self._judged: set[str] = self._feedback_ids()
+        self._day = 0
         self._markers = self._stored_markers()
         self._keepers = [self._keeper(gate.id) for gate in configuration.gates]
         self._stored_verdicts: dict[str, tuple[str, int]] = {}
@@ -129,6 +130,10 @@ class Processor:
         Raises:
             StoreError: not everything was stored; rebuild from the store.
         """
+        if (
+            now_us // DAY_US != self._day
+        ):  # feedback that is too old to join is forgotten once a day
+            self._day, self._judged = now_us // DAY_US, self._feedback_ids()
         closing = self.pipeline.close(now_us, final)
         closed_s = self.pipeline.closed_s
         if closed_s is None:
