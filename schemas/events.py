@@ -167,7 +167,11 @@ class RequestEvent(_Identity):
     experiment: Annotated[Label, _label("Experiment that assigned the variant.", "mlops")] = None
     status: Annotated[
         Label,
-        _label("Outcome; null only while the request is announced overdue.", "mlops", STATUSES),
+        _label(
+            "Outcome; absent it means ok, or error where error_type is given; none while overdue.",
+            "mlops",
+            STATUSES,
+        ),
     ] = None
     error_type: Annotated[Label, _label("Kind of failure.", "playbook", ERROR_TYPES)] = None
     error_message: Annotated[Text, _text("Message of the failure, redacted.", "mlops")] = None

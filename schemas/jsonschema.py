@@ -141,8 +141,9 @@ Made from `schemas/events.py` by `python -m penstock.schemas.jsonschema docs/sch
 there. Version {SCHEMA_VERSION} of the schema. JSON Schema of each event: [schemas/](schemas/).
 
 As JSON, every event names itself in `event`. Fields in bold are required; every other one may be
-absent or null. Fields that are not listed survive in `attributes`, as strings. A request needs
-`status` unless `overdue` is true. Labels hold at most 256 bytes, texts 64 KiB, `payload` 256 KiB.
+absent or null. Fields that are not listed survive in `attributes`, as strings. A request
+without `status` is ok, or an error where `error_type` is given; with `overdue` it is the announcement
+of one in flight. Labels hold at most 256 bytes, texts 64 KiB, `payload` 256 KiB.
 
 `asked by` names the request of users that a field answers: gates (release gates of an inference
 engine), playbook (LLM monitoring playbook), pipeline (metrics of a translation pipeline), mlops

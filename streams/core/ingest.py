@@ -21,6 +21,7 @@ from ...schemas.ports import Receipt, Rejection
 from .boots import LedgerEntry, Range
 from .columns import dictionary, integers
 from .decode import Batch
+from .defaults import with_status
 from .json_events import Rejected
 from .metrics import CostScore, Threshold
 from .pipeline import Pipeline
@@ -95,7 +96,8 @@ class Flush:
 
     def admit(self, batch: Batch, arrival: Arrival) -> Receipt:
         """Take one frame in; every row is accepted, a duplicate, or rejected with its reason."""
-        header, table = batch.header, batch.table
+        header = batch.header
+        table = with_status(batch.table) if header.kind == "request" else batch.table
         rows = table.num_rows
         rejected = list(arrival.rejected)
         if header.kind == "control" or rows == 0:

@@ -165,7 +165,7 @@ class Scenario:
         if status is None:
             row["overdue"] = True
             if rng.random() < 0.3:
-                row |= {"overdue": None, "_bad": True}
+                row |= {"overdue": None, "input_tokens": -1, "_bad": True}
             return row
         if status in ("error", "timeout") and rng.random() < 0.7:
             row["error_type"] = rng.choice(ERROR_TYPES)

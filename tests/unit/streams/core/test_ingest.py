@@ -46,11 +46,11 @@ def arrival(offset: int = 0, **fields: Any) -> Arrival:
 
 
 def test_every_row_is_accepted_or_a_duplicate_or_rejected(flush: Flush) -> None:
-    first = flush.admit(batch(0, [row(), row(status=None), row()]), arrival())
+    first = flush.admit(batch(0, [row(), row(latency_ms=-1.0), row()]), arrival())
     assert (first.accepted, first.duplicate, first.rejected) == (2, 0, 1)
-    assert [(r.index, r.reason) for r in first.rejections] == [(1, "missing_field")]
+    assert [(r.index, r.reason) for r in first.rejections] == [(1, "out_of_range")]
     # Overlapping, the bad row among them: it is not rejected twice.
-    second = flush.admit(batch(1, [row(status=None), row(), row()]), arrival(1, first_index=10))
+    second = flush.admit(batch(1, [row(latency_ms=-1.0), row(), row()]), arrival(1, first_index=10))
     assert (second.accepted, second.duplicate, second.rejected) == (1, 2, 0)
     assert flush.tables()["request"]["seq"].to_pylist() == [0, 2, 3]
     assert flush.tables()["request"]["row_index"].to_pylist() == [0, 2, 12]
