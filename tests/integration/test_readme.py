@@ -28,6 +28,7 @@ def test_emitting_from_ones_own_code(tmp_path: Path) -> None:
     try:
         code = block("python").replace("http://127.0.0.1:8080", server.url)
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PENSTOCK_")}
+        environment["TMPDIR"] = str(tmp_path)  # no leftovers of another worker's spool
         subprocess.run([sys.executable, "-W", "error", "-c", code], env=environment, check=True)
         found = server.get("/v1/requests").json()["requests"]
         assert [(row["route"], row["status"], row["output_tokens"]) for row in found] == [
