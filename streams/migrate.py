@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 
 from ..schemas.config import Retention
@@ -20,7 +20,7 @@ class Migration:
 
     version: int
     name: str
-    text: str
+    text: str = field(repr=False)
 
     @property
     def statements(self) -> list[str]:
