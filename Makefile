@@ -36,7 +36,7 @@ test: $(VENV)/dev .build/penstock browser ## every test
 	@$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
 
 test-fast: $(VENV)/dev ## the inner loop, under two minutes
-	@$(BIN)/python -m pytest -m "not slow and not browser" tests/unit tests/contract $(ARGS)
+	@PENSTOCK_EXAMPLES=$${PENSTOCK_EXAMPLES:-4} $(BIN)/python -m pytest -m "not slow and not browser" tests/unit tests/contract $(ARGS)
 
 check: $(VENV)/dev .build/penstock ## ruff, mypy strict, import rules
 	@$(BIN)/ruff check .
