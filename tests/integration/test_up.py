@@ -105,18 +105,21 @@ def test_idempotency_key(server: Server) -> None:
 def test_windows_feedback_and_overdue(server: Server) -> None:
     rows = [request(model="win", request_id=f"w{i}", latency_ms=100.0) for i in range(98)]
     rows.append(request(model="win", request_id="late", latency_ms=100.0))
-    rows.append({"event": "request", "ts": now_us(), "model": "win", "overdue": True})
+    hanging = {"event": "request", "model": "win", "overdue": True}
+    rows += [{**hanging, "ts": now_us()} for _ in range(5)]
     early = {"event": "feedback", "ts": now_us(), "request_id": "w0", "accepted": False}
     assert post(server, early).json()["accepted"] == 1
-    assert post(server, rows).json()["accepted"] == 100
+    assert post(server, rows).json()["accepted"] == 104
     good = [{**early, "ts": now_us(), "request_id": f"w{i}", "accepted": True} for i in (1, 2, 3)]
     assert post(server, good).json()["accepted"] == 3
     query = {"window": "5m", "model": "win"}
     eventually(lambda: window(server, "requests", **query) == 99)
-    assert window(server, "overdue", **query) == 1
+    assert window(server, "overdue", **query) == 5
     assert window(server, "latency_ms_p95", **query) == pytest.approx(100, rel=0.01)
-    # The request in flight is longer than anything: there is no number for it.
-    assert server.get("/v1/windows", metric="latency_ms_p99", **query).status_code == 200
+    # Requests in flight are longer than anything: rank 101 of 104 has no number.
+    p99 = server.get("/v1/windows", metric="latency_ms_p99", **query)
+    assert p99.status_code == 200
+    assert p99.json()["series"][0]["points"][-1]["values"] == {"latency_ms_p99": None}
     assert eventually(lambda: window(server, "feedback", **query) == 4)
     assert window(server, "acceptance_rate", **query) == 0.75
 
