@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
 from penstock.api import models
-from penstock.api.app import build_app
-from penstock.api.auth import Access
 from penstock.api.queries import WINDOW_METRICS
 from penstock.streams.core.slices import DIMENSIONS, GROUPINGS
 from penstock.streams.store import Store
-from penstock.tests.support.api import CONFIGURATION, Client, Ingest
+from penstock.tests.support.api import Client
 from penstock.tests.support.rows import at, iso, window
-from penstock.tests.support.store import insert, opened_store, unique
+from penstock.tests.support.store import insert, unique
 
 INJECTIONS = [
     "' OR 1=1 --",
@@ -25,27 +21,6 @@ INJECTIONS = [
     "%s",
     "\x00",
 ]
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    with opened_store(tmp_path_factory.mktemp("store")) as opened:
-        yield opened
-
-
-@pytest.fixture
-def ingest() -> Ingest:
-    return Ingest()
-
-
-@pytest.fixture
-def app(store: Store, ingest: Ingest) -> FastAPI:
-    return build_app(ingest, store, CONFIGURATION, Access(required=False))
-
-
-@pytest.fixture
-def client(app: FastAPI) -> Client:
-    return Client(app)
 
 
 # ---- windows

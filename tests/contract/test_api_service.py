@@ -24,28 +24,7 @@ from penstock.streams.store import Store
 from penstock.tests.support.api import CONFIGURATION, Client, Ingest, problem_of
 from penstock.tests.support.openmetrics import families
 from penstock.tests.support.rows import at, window
-from penstock.tests.support.store import insert, opened_store, unique
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    with opened_store(tmp_path_factory.mktemp("store")) as opened:
-        yield opened
-
-
-@pytest.fixture
-def ingest() -> Ingest:
-    return Ingest()
-
-
-@pytest.fixture
-def app(store: Store, ingest: Ingest) -> FastAPI:
-    return build_app(ingest, store, CONFIGURATION, Access(required=False))
-
-
-@pytest.fixture
-def client(app: FastAPI) -> Client:
-    return Client(app)
+from penstock.tests.support.store import insert, unique
 
 
 @pytest.fixture(scope="module")
