@@ -52,6 +52,8 @@ class FrameHeader:
             frame of the boot holds an earlier ts, unless the caller set ts itself.
         closing: the boot ended in order with this frame.
         gaps: sequence numbers declared as lost, as [low, high).
+        home: partition of the events topic that the boot has chosen for life; None where the sender
+            knows of no partitions (HTTP), so that `topics.home_of` decides.
     """
 
     kind: FrameKind
@@ -63,6 +65,7 @@ class FrameHeader:
     clock_us: int
     closing: bool = False
     gaps: tuple[tuple[int, int], ...] = ()
+    home: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +239,7 @@ def _read_header(data: memoryview) -> FrameHeader:
         clock_us=_number(raw, "t"),
         closing=raw.get("x", False),
         gaps=tuple((low, high) for low, high in gaps),
+        home=_number(raw, "p") if "p" in raw else None,
     )
     limit = 0 if kind == "control" else MAX_FRAME_EVENTS
     if header.count > limit or header.seq0 + header.count > 2**63:
@@ -261,20 +265,21 @@ def _number(raw: Mapping[str, Any], key: str) -> int:
 def _record(
     header: FrameHeader, directory: dict[str, Spec], buffers: list[bytes], level: int
 ) -> bytes:
-    head: bytes = msgpack.packb(
-        {
-            "v": SCHEMA_VERSION,
-            "k": header.kind,
-            "w": header.worker_id,
-            "b": header.boot_id,
-            "s": header.seq0,
-            "n": header.count,
-            "h": header.next_seq,
-            "t": header.clock_us,
-            "x": header.closing,
-            "g": header.gaps,
-        }
-    )
+    fields = {
+        "v": SCHEMA_VERSION,
+        "k": header.kind,
+        "w": header.worker_id,
+        "b": header.boot_id,
+        "s": header.seq0,
+        "n": header.count,
+        "h": header.next_seq,
+        "t": header.clock_us,
+        "x": header.closing,
+        "g": header.gaps,
+    }
+    if header.home is not None:
+        fields["p"] = header.home
+    head: bytes = msgpack.packb(fields)
     packed: bytes = msgpack.packb(directory)
     body = b"".join([_U32.pack(len(packed)), packed, *buffers])
     if len(body) > MAX_FRAME_BYTES:
