@@ -1,0 +1,88 @@
+"""`penstock up`, `migrate`, `check`: the embedded server and its store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .options import STORE_HELP
+
+
+@click.command()
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    default=Path("penstock-data"),
+    show_default=True,
+    help="Folder of the store and keys.",
+)
+@click.option(
+    "--store",
+    "url",
+    envvar="PENSTOCK_STORE",
+    help=f"{STORE_HELP}. Default: chdb in the data folder.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", default=8080, show_default=True, help="Port to listen on; 0 picks a free one."
+)
+@click.option(
+    "--config", type=click.Path(path_type=Path), help="penstock.yaml: gates, limits, retention."
+)
+@click.option(
+    "--keys/--no-keys",
+    "keys",
+    default=None,
+    help="Ask for API keys. Default: only beyond loopback.",
+)
+def up(
+    data: Path, url: str | None, host: str, port: int, config: Path | None, keys: bool | None
+) -> None:
+    """Run API, pipeline and store in this process.
+
+    \b
+    Example:
+      penstock up --data ./penstock-data --port 8080
+      penstock up --config penstock.yaml --host 0.0.0.0
+    """
+    from ..serve import serve
+
+    serve(data, url, host, port, config, keys)
+
+
+@click.command()
+@click.option("--store", "url", envvar="PENSTOCK_STORE", required=True, help=STORE_HELP)
+@click.option("--config", type=click.Path(path_type=Path), help="penstock.yaml, for the retention.")
+def migrate(url: str, config: Path | None) -> None:
+    """Bring a store to this version's schema; repeating it changes nothing.
+
+    \b
+    Example:
+      penstock migrate --store chdb:///var/lib/penstock/store
+    """
+    from ..schemas.config import load
+    from ..streams.migrate import migrate as run
+    from ..streams.store import Store
+
+    store = Store(url)
+    applied = run(store, load(config).retention)
+    for migration in applied:
+        click.echo(f"applied {migration.version:04d} {migration.name}")
+    click.echo("the schema is current" if not applied else f"{len(applied)} applied")
+    store.close()
+
+
+@click.command()
+@click.argument("config", type=click.Path(path_type=Path))
+def check(config: Path) -> None:
+    """Validate a penstock.yaml; exit code 1 with every mistake and its line.
+
+    \b
+    Example:
+      penstock check penstock.yaml
+    """
+    from ..schemas.config import load
+
+    found = load(config)
+    click.echo(f"{config} is valid: {len(found.gates)} gates")
