@@ -113,6 +113,13 @@ class StoreError(PenstockError):
         self.retryable = retryable
 
 
+class BrokerAway(PenstockError):
+    """Kafka was away or slow: the outcome of what was sent is unknown; send the same again."""
+
+    http_status = 503
+    slug = "broker-away"
+
+
 class SchemaTooNew(StoreError):
     """The store was migrated by a newer Penstock; run that version, or another folder."""
 

@@ -56,7 +56,8 @@ FROM penstock.coverage_rows FINAL
 COMMENT 'Per boot: what was sent and what arrived, each once.';
 
 ALTER TABLE penstock.checkpoints_rows
-    ADD COLUMN IF NOT EXISTS `cuts` Array(Tuple(UInt32, UInt32, UInt64)) COMMENT 'Per source, as (incarnation, partition, cut): rows up to the cut are in what closed before closed_ts.';
+    ADD COLUMN IF NOT EXISTS `cuts` Array(Tuple(UInt32, UInt32, UInt64)) COMMENT 'Per source, as (incarnation, partition, cut): rows up to the cut are in what closed before closed_ts.',
+    ADD COLUMN IF NOT EXISTS `losses` Array(Tuple(String, UInt32, UInt16, Int64)) COMMENT 'Losses known to what closed, as (boot, start of the pane in s, metric, events).';
 
 ALTER TABLE penstock.checkpoints_rows
     COMMENT COLUMN `partition` 'Shard: partition of the panes topic whose slices it holds.',
@@ -76,7 +77,8 @@ CREATE OR REPLACE VIEW penstock.checkpoints
     `stale_s` Array(UInt32) COMMENT 'Stretch that late rows amended and whose window rows are not rewritten yet, as [start, end). Unit: s.',
     `at` DateTime64(6, 'UTC') COMMENT 'When it was written.',
     `version` UInt64 COMMENT 'Incarnation and highest offset given out.',
-    `cuts` Array(Tuple(UInt32, UInt32, UInt64)) COMMENT 'Per source, as (incarnation, partition, cut): rows up to the cut are in what closed before closed_ts.'
+    `cuts` Array(Tuple(UInt32, UInt32, UInt64)) COMMENT 'Per source, as (incarnation, partition, cut): rows up to the cut are in what closed before closed_ts.',
+    `losses` Array(Tuple(String, UInt32, UInt16, Int64)) COMMENT 'Losses known to what closed, as (boot, start of the pane in s, metric, events).'
 )
 AS SELECT
     `partition`,
@@ -87,7 +89,8 @@ AS SELECT
     `stale_s`,
     `at`,
     `version`,
-    `cuts`
+    `cuts`,
+    `losses`
 FROM penstock.checkpoints_rows FINAL
 COMMENT 'How far publication has come, one row per partition, each once.';
 
