@@ -15,7 +15,7 @@ from .schemas.config import load
 from .schemas.errors import InvalidConfiguration
 from .streams.embedded import EmbeddedRunner
 from .streams.migrate import migrate
-from .streams.store import Store
+from .streams.store import RETRY_S, Store
 
 
 def is_loopback(host: str) -> bool:
@@ -49,7 +49,7 @@ def serve(
     )
     configuration = load(config)
     data.mkdir(parents=True, exist_ok=True)
-    store = Store(url or f"chdb://{(data / 'store').absolute()}")
+    store = Store(url or f"chdb://{(data / 'store').absolute()}", RETRY_S)
     migrate(store, configuration.retention)
     listener = _listen(host, port)
     runner = EmbeddedRunner(store, configuration)

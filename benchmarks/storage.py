@@ -15,6 +15,7 @@ import argparse
 import random
 import tempfile
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,10 +28,10 @@ from penstock.producers.settings import EmitterSettings
 from penstock.schemas.config import parse
 from penstock.schemas.frames import read_header, split_frames
 from penstock.streams.core.decode import decode_frame
-from penstock.streams.core.ingest import Arrival, Flush
+from penstock.streams.core.ingest import Arrival
+from penstock.streams.ingestion import Ingestion
 from penstock.streams.migrate import migrate
 from penstock.streams.publish import event_rows
-from penstock.streams.recovery import recover
 from penstock.streams.store import Store
 
 GOAL_BYTES = 60
@@ -107,8 +108,7 @@ def main() -> None:
         frames = frames_of_the_hour(origin_us, Path(folder) / "spool")
         store = Store(f"chdb://{folder}/store")
         migrate(store)
-        pipeline = recover(store, parse(""), (), origin_us).pipeline
-        flush = Flush(pipeline, 10 * 86_400_000_000)
+        flush = Ingestion(store, parse(""), 1, Counter()).begin()
         for offset, frame in enumerate(frames):
             arrival = Arrival(
                 incarnation=1, partition=0, offset=offset, append_us=time.time_ns() // 1000

@@ -21,20 +21,19 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
-import pyarrow as pa
 
 from ..schemas.config import Configuration
 from ..schemas.errors import Backpressure, IdempotencyConflict, PenstockError, StoreError
 from ..schemas.frames import split_frames
 from ..schemas.ports import PipelineStatus, Receipt, Rejection
+from .core.boots import BootTracker
 from .core.decode import Batch, decode_frame
-from .core.gating import counters_for
-from .core.ingest import TABLES, Arrival, Flush
+from .core.ingest import Arrival, Flush
 from .core.json_events import Rejected, read_json
 from .core.tiles import SECOND_US
-from .processor import Processor
-from .publish import event_rows, ledger_rows, quarantine_rows
-from .recovery import recover
+from .evaluator import Evaluator
+from .ingestion import Ingestion
+from .recovery import remove_unacknowledged
 from .store import Store
 
 log = logging.getLogger("penstock")
@@ -42,7 +41,7 @@ log = logging.getLogger("penstock")
 TICK_S = 0.5
 GATHER_S = 0.03  # an insert costs about 10 ms whatever it holds
 MAX_FLUSH_EVENTS = 60_000  # a row costs half as much in an insert of 60,000 as in one of 20,000
-RETRY_S = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)
+INCARNATION, PARTITION, SHARD = 1, 0, 0  # accepted frames are numbered as if they came from Kafka
 Clock = Callable[[], int]
 
 
@@ -78,6 +77,40 @@ class _Post:
         self.loop.call_soon_threadsafe(finish)
 
 
+class _Life:
+    """One life of memory: what was rebuilt from the store, until an insert fails."""
+
+    def __init__(
+        self, store: Store, configuration: Configuration, totals: Counter[str], clock: Clock
+    ) -> None:
+        self.next_offset = remove_unacknowledged(store, PARTITION)
+        self.ingestion = Ingestion(store, configuration, INCARNATION, totals)
+        self.ingestion.assign(PARTITION, clock())
+        self.evaluator = Evaluator(store, configuration, 1, totals, clock)
+        self.evaluator.assign(SHARD)
+        self._append_us = 0
+
+    @property
+    def tracker(self) -> BootTracker:
+        """The boots."""
+        return self.ingestion.tracker
+
+    def take_offset(self) -> int:
+        """The next offset."""
+        self.next_offset += 1
+        return self.next_offset - 1
+
+    def append_time(self, now_us: int) -> int:
+        """Append times never go back, whatever the clock does."""
+        self._append_us = max(self._append_us, now_us)
+        return self._append_us
+
+    def publish(self, now_us: int, final: bool = False) -> None:
+        """Tell evaluation what was counted, close what is complete, store the results."""
+        self.evaluator.add(SHARD, self.ingestion.take(now_us))
+        self.evaluator.publish(now_us, final)
+
+
 class EmbeddedRunner:
     """Ingestion, windows and gates in this process.
 
@@ -99,7 +132,7 @@ class EmbeddedRunner:
         self._totals: Counter[str] = Counter()
         self._latencies: deque[tuple[float, float]] = deque(maxlen=10_000)
         self._failure = ""
-        self._processor: Processor | None = None
+        self._life: _Life | None = None
         self._thread = threading.Thread(target=self._run, name="penstock-ingest", daemon=True)
         self._stopping = threading.Event()
 
@@ -115,6 +148,7 @@ class EmbeddedRunner:
     def stop(self) -> None:
         """Finish what was taken in, publish, and end."""
         self._stopping.set()
+        self._store.impatient.set()
         self._posts.put(None)
         self._thread.join(timeout=60)
 
@@ -141,7 +175,7 @@ class EmbeddedRunner:
         since = time.perf_counter() - 60
         recent = [seconds for at, seconds in list(self._latencies) if at >= since]
         quantiles = {p: float(np.quantile(recent, p)) for p in (0.5, 0.9, 0.99)} if recent else {}
-        tracker = None if self._processor is None else self._processor.pipeline.tracker
+        tracker = None if self._life is None else self._life.tracker
         watermark, newest = (tracker.watermark_us, tracker.newest_us) if tracker else (0, 0)
         return PipelineStatus(
             watermark_us=watermark,
@@ -149,7 +183,7 @@ class EmbeddedRunner:
             lag_s=max(newest - watermark, 0) / SECOND_US,
             pending_events=self._pending,
             active_boots=len(tracker.active(self._clock())) if tracker else 0,
-            totals=dict(self._totals),
+            totals=dict(self._totals) | {"store_retries": self._store.retries},
             ingest_s=quantiles,
             failure=self._failure,
         )
@@ -164,7 +198,7 @@ class EmbeddedRunner:
         boot_id = f"key-{hashlib.sha256(key.encode()).hexdigest()[:32]}" if key else ""
         batches: list[tuple[Batch, Arrival]] = []
         rejected: list[Rejected] = []
-        arrival = Arrival(incarnation=1, partition=0, offset=0, append_us=0)
+        arrival = Arrival(incarnation=INCARNATION, partition=PARTITION, offset=0, append_us=0)
         if form == "frames":
             first = 0
             for frame in split_frames(body):
@@ -190,11 +224,7 @@ class EmbeddedRunner:
         return _Post(batches, rejected, events, boot_id, body_hash, loop, loop.create_future())
 
     def _recover(self) -> None:
-        counters = counters_for(self._configuration.gates)
-        recovered = recover(self._store, self._configuration, counters, self._clock())
-        self._processor = Processor(
-            self._store, self._configuration, counters, recovered, self._totals
-        )
+        self._life = _Life(self._store, self._configuration, self._totals, self._clock)
         self._failure = ""
 
     def _run(self) -> None:
@@ -202,13 +232,13 @@ class EmbeddedRunner:
         while True:
             posts, ended = self._take(max(next_tick - time.monotonic(), 0.0))
             try:
-                if self._processor is None:
+                if self._life is None:
                     self._recover()
-                assert self._processor is not None
+                assert self._life is not None
                 if posts:
                     self._flush(posts)
                 if ended or time.monotonic() >= next_tick:
-                    self._processor.publish(self._clock(), final=ended)
+                    self._life.publish(self._clock(), final=ended)
                     next_tick = time.monotonic() + TICK_S
             except PenstockError as error:
                 self._fail(posts, error)
@@ -240,37 +270,24 @@ class EmbeddedRunner:
 
     def _flush(self, posts: Sequence[_Post]) -> None:
         """Make posts durable together, answer them, count their rows."""
-        assert self._processor is not None
+        assert self._life is not None
         flush, receipts = self._admit(posts)
         answers = [(post, result) for post, result in zip(posts, receipts, strict=True)]
-        tables = flush.tables()
-        first, last = self._processor.first_offset(flush), self._processor.next_offset - 1
-        # A life of the processor never repeats another's token: offsets above the cut are given out
-        # again after a crash, and the store would take new rows for the removed ones.
-        token = f"{self._processor.life}-{first}-{last}"
-        for kind, table in tables.items():
-            self._insert(f"{TABLES[kind]}_rows", event_rows(table), token)
-        if flush.quarantine():
-            self._insert("quarantine_rows", quarantine_rows(flush.quarantine()), token)
-        if flush.entries:
-            self._insert("frames_rows", ledger_rows(flush.entries, 0), token)
+        tables = self._life.ingestion.commit(flush, flush.quarantine())
         now = time.perf_counter()
         for post, result in answers:
             post.resolve(result)
             self._latencies.append((now, now - post.arrived))
             self._total(result)
-        self._totals["flushes"] += 1
-        self._totals["frames"] += len(flush.entries)
-        self._processor.count(flush, tables, first)
+        self._life.ingestion.count(flush, tables)
 
     def _admit(self, posts: Sequence[_Post]) -> tuple[Flush, list[Receipt | PenstockError]]:
-        assert self._processor is not None
-        retention = self._configuration.retention.warm_days * 86_400 * SECOND_US
-        flush = Flush(self._processor.pipeline, retention)
-        append_us = self._processor.append_time(self._clock())
+        assert self._life is not None
+        flush = self._life.ingestion.begin()
+        append_us = self._life.append_time(self._clock())
         receipts: list[Receipt | PenstockError] = []
         for post in posts:
-            boot = self._processor.pipeline.tracker.boots.get(post.boot_id)
+            boot = self._life.tracker.boots.get(post.boot_id)
             if boot is not None and boot.body_hash != post.body_hash:
                 receipts.append(
                     IdempotencyConflict("this Idempotency-Key came before with another body")
@@ -280,12 +297,12 @@ class EmbeddedRunner:
         return flush, receipts
 
     def _admit_one(self, flush: Flush, post: _Post, append_us: int) -> Receipt:
-        assert self._processor is not None
+        assert self._life is not None
         accepted = duplicate = rejected = 0
         rejections: list[Rejection] = []
-        repeated = post.boot_id in self._processor.pipeline.tracker.boots
+        repeated = post.boot_id in self._life.tracker.boots
         for batch, arrival in post.batches:
-            placed = replace(arrival, offset=self._processor.take_offset(), append_us=append_us)
+            placed = replace(arrival, offset=self._life.take_offset(), append_us=append_us)
             receipt = flush.admit(batch, placed)
             accepted += receipt.accepted
             duplicate += receipt.duplicate
@@ -296,9 +313,9 @@ class EmbeddedRunner:
                 duplicate += 1
                 continue
             arrival = Arrival(
-                incarnation=1,
-                partition=0,
-                offset=self._processor.take_offset(),
+                incarnation=INCARNATION,
+                partition=PARTITION,
+                offset=self._life.take_offset(),
                 append_us=append_us,
                 identified=bool(post.boot_id),
                 body_hash=post.body_hash,
@@ -308,21 +325,9 @@ class EmbeddedRunner:
         rejections.sort(key=lambda item: item.index)
         return Receipt(accepted, duplicate, rejected, rejections)
 
-    def _insert(self, name: str, rows: pa.Table, token: str) -> None:
-        """Insert, repeating the same bytes with the same token while that may help."""
-        for pause_s in (*RETRY_S, None):
-            try:
-                self._store.insert(name, rows, token)
-                return
-            except StoreError as error:
-                if not error.retryable or pause_s is None or self._stopping.is_set():
-                    raise
-                self._totals["store_retries"] += 1
-                time.sleep(pause_s)
-
     def _fail(self, posts: Sequence[_Post], error: PenstockError) -> None:
         log.error("store: %s", error)
-        self._processor = None
+        self._life = None
         self._failure = str(error)
         for post in posts:
             post.resolve(error)

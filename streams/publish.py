@@ -13,13 +13,20 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from .core.boots import Boot, Intervals, LedgerEntry
+from .core.delta import Cuts
 from .core.pipeline import WindowRows
-from .core.slices import DIMENSIONS, FLEET, Slice
+from .core.shard import Shard
+from .core.shards import Takes
+from .core.slices import COVERAGE, DIMENSIONS, Slice
 from .core.tiles import CELL_S, SLICE_BITS, Span, Tile, tile_of
 
 _MICROS = pa.timestamp("us", "UTC")
 _SECONDS = pa.timestamp("s", "UTC")
 _RANGES = pa.list_(pa.struct([("1", pa.uint64()), ("2", pa.uint64())]))
+_CUTS = pa.list_(pa.struct([("1", pa.uint32()), ("2", pa.uint32()), ("3", pa.uint64())]))
+_LOSSES = pa.list_(
+    pa.struct([("1", pa.string()), ("2", pa.uint32()), ("3", pa.uint16()), ("4", pa.int64())])
+)
 _MARKED = pa.list_(pa.struct([("1", pa.uint64()), ("2", pa.uint64()), ("3", pa.int64())]))
 
 
@@ -58,7 +65,7 @@ def ledger_rows(entries: Sequence[LedgerEntry], epoch: int) -> pa.Table:
         name: [getattr(entry, name) for entry in entries]
         for name in (
             "incarnation", "partition", "offset", "kind", "worker_id", "boot_id", "next_seq",
-            "closing", "identified", "stored", "duplicate", "rejected", "late", "body_hash",
+            "closing", "identified", "stored", "duplicate", "rejected", "late", "body_hash", "part",
         )
     }  # fmt: skip
     plain["body_hash"] = pa.array(plain["body_hash"], pa.uint64())
@@ -86,30 +93,41 @@ def _dimensions(slices: Sequence[Slice], numbers: npt.NDArray[np.int64]) -> dict
 
 
 def tile_rows(
-    tiles: Iterable[tuple[Span, Tile]], slices: Sequence[Slice], partition: int, version: int
+    tiles: Iterable[tuple[Span, Tile]],
+    slices: Sequence[Slice],
+    shard: int,
+    version: int,
+    state: str = "complete",
+    mine: Takes | None = None,
 ) -> pa.Table | None:
-    """Closed tiles for `panes_rows`, a row per slice; None where there is nothing.
+    """Closed tiles for `panes_rows`, a row per slice, of all or of the shard's own; None for nothing.
 
-    A pane that was amended to nothing (a hole was filled) is written as an empty row of the fleet.
+    A pane that was amended to nothing (a hole was filled) is written as an empty row of coverage.
     """
+    own = [(span, _own(tile, slices, mine)) for span, tile in tiles]
     parts = [
-        _tile_rows(span, tile, slices)
-        for span, tile in tiles
-        if len(tile) or span.length_s > CELL_S
+        _tile_rows(span, tile, slices) for span, tile in own if len(tile) or span.length_s > CELL_S
     ]
     if not parts:
         return None
     table = pa.concat_tables(parts)
     size = table.num_rows
-    table = table.append_column("partition", pa.array(np.full(size, partition, np.uint32)))
+    table = table.append_column("partition", pa.array(np.full(size, shard, np.uint32)))
     table = table.append_column("version", pa.array(np.full(size, version, np.uint64)))
-    return table.append_column("state", pa.array(["complete"] * size))
+    return table.append_column("state", pa.array([state] * size))
+
+
+def _own(tile: Tile, slices: Sequence[Slice], mine: Takes | None) -> Tile:
+    if mine is None:
+        return tile
+    present = np.unique(tile.slices)
+    return tile.only(np.array([n for n in present.tolist() if mine(slices[n])], np.int64))
 
 
 def _tile_rows(span: Span, tile: Tile, slices: Sequence[Slice]) -> pa.Table:
     numbers, starts = np.unique(tile.slices, return_index=True)
     if len(tile) == 0:
-        numbers, starts = np.array([FLEET]), np.array([0])
+        numbers, starts = np.array([COVERAGE]), np.array([0])
     offsets = pa.array(np.append(starts, len(tile)), pa.int32())
     size = len(numbers)
     return pa.table(
@@ -149,9 +167,12 @@ def tiles_from(table: pa.Table, number: Any) -> dict[Span, Tile]:
 
 
 def window_rows(
-    windows: Sequence[WindowRows], slices: Sequence[Slice], version: int
+    windows: Sequence[WindowRows],
+    slices: Sequence[Slice],
+    version: int,
+    mine: Takes | None = None,
 ) -> pa.Table | None:
-    """Windows for `windows_rows`, a row per slice; None where there is nothing."""
+    """Windows for `windows_rows`, a row per slice, of all or of the shard's own; None for nothing."""
     parts = []
     for window in windows:
         size = len(window.slices)
@@ -163,8 +184,53 @@ def window_rows(
         for name, values in window.columns.items():
             columns[name] = _window_column(name, values)
         columns["version"] = pa.array(np.full(size, version, np.uint64))
-        parts.append(pa.table(columns))
+        table = pa.table(columns)
+        if mine is not None:
+            keep = [mine(slices[number]) for number in window.slices.tolist()]
+            table = table.filter(pa.array(keep, pa.bool_()))
+        if table.num_rows:
+            parts.append(table)
     return pa.concat_tables(parts) if parts else None
+
+
+def checkpoint_rows(shards: Sequence[Shard], now_us: int) -> pa.Table:
+    """How far publication has come, for `checkpoints_rows`."""
+    versions = [shard.version for shard in shards]
+    losses = [
+        [
+            {"1": boot_id, "2": pane, "3": metric, "4": count}
+            for boot_id, found in shard.fleet.losses().items()
+            for (pane, metric), count in found.items()
+        ]
+        for shard in shards
+    ]
+    cuts = [
+        [{"1": i, "2": p, "3": cut} for (i, p), cut in shard.complete.items() if cut >= 0]
+        for shard in shards
+    ]
+    return pa.table(
+        {
+            "partition": pa.array([shard.number for shard in shards], pa.uint32()),
+            "incarnation": pa.array([incarnation for incarnation, _ in versions], pa.uint32()),
+            "cut": [max(shard.complete.values(), default=0) for shard in shards],
+            "closed_ts": pa.array([shard.pipeline.closed_s for shard in shards]).cast(_SECONDS),
+            "epoch": [0] * len(shards),
+            "stale_s": pa.array(
+                [list(shard.pipeline.stale or ()) for shard in shards], pa.list_(pa.uint32())
+            ),
+            "cuts": pa.array(cuts, _CUTS),
+            "losses": pa.array(losses, _LOSSES),
+            "at": timestamps([now_us] * len(shards)),
+            "version": pa.array([version_of(*version) for version in versions], pa.uint64()),
+        }
+    )
+
+
+def verdict_rows(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Verdicts for `verdicts_rows`; `as_of` in integer microseconds."""
+    table = pa.Table.from_pylist([dict(row) for row in rows])
+    at = table.column_names.index("as_of")
+    return table.set_column(at, "as_of", timestamps([row["as_of"] for row in rows]))
 
 
 def _window_column(name: str, values: Any) -> Any:
@@ -177,13 +243,18 @@ def _window_column(name: str, values: Any) -> Any:
     return pa.array(values, from_pandas=values.dtype.kind == "f")
 
 
-def coverage_rows(boots: Sequence[Boot], version: int) -> pa.Table:
-    """What each boot sent and what arrived, for `coverage_rows`."""
+def coverage_rows(boots: Sequence[Boot], cuts: Cuts) -> pa.Table:
+    """What each boot sent and what arrived, for `coverage_rows`, as of the cut of its source."""
+    versions = [
+        version_of(boot.incarnation, max(cuts.get((boot.incarnation, boot.partition), 0), 0))
+        for boot in boots
+    ]
     totals = ("received", "stored", "duplicate", "rejected", "late")
     columns: dict[str, Any] = {
         "worker_id": [boot.worker_id for boot in boots],
         "boot_id": [boot.boot_id for boot in boots],
-        "version": pa.array([version] * len(boots), pa.uint64()),
+        "partition": pa.array([boot.partition for boot in boots], pa.uint32()),
+        "version": pa.array(versions, pa.uint64()),
         "first_ts": timestamps([boot.first_clock_us for boot in boots]),
         "last_ts": timestamps([boot.clock_us for boot in boots]),
         "last_append_ts": timestamps([boot.append_us for boot in boots]),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from ..schemas.events import EventName
 from .core.boots import Boot, LedgerEntry
+from .core.delta import Cuts, Source
 from .core.history import Load
 from .core.ingest import TABLES
 from .core.metrics import REQUEST_SKETCHES
@@ -36,8 +37,41 @@ _STEP_COLUMNS = (
 _COLUMNS: dict[EventName, str] = {"request": _REQUEST_COLUMNS, "step": _STEP_COLUMNS}
 
 
-def tile_loader(store: Store, registry: SliceRegistry) -> Load:
-    """Fetches stored tiles, numbered by `registry`, with one query."""
+# Sources as numbers, so that SQL can look their cuts up.
+_SOURCE = "toUInt64({t}incarnation) * 65536 + {t}partition"
+
+
+def _cut(name: str, cuts: Cuts, alias: str = "t.") -> tuple[str, dict[str, Any]]:
+    """SQL of the cut of a row's source, -1 where it has none; and its parameters."""
+    keys = [incarnation << 16 | partition for incarnation, partition in cuts]
+    sql = (
+        f"transform({_SOURCE.format(t=alias)}, {{{name}_sources:Array(UInt64)}},"
+        f" {{{name}_cuts:Array(Int64)}}, toInt64(-1))"
+    )
+    if not keys:
+        return "toInt64(-1)", {}
+    return sql, {f"{name}_sources": keys, f"{name}_cuts": list(cuts.values())}
+
+
+def _upto(cuts: Cuts, alias: str = "t.") -> tuple[str, dict[str, Any]]:
+    """SQL condition: the row was applied."""
+    sql, parameters = _cut("upto", cuts, alias)
+    return f"toInt64({alias}offset) <= {sql}", parameters
+
+
+def _between(after: Cuts, upto: Cuts, alias: str = "t.") -> str:
+    """SQL condition: the row was applied, and not yet at the cuts before."""
+    parts = [
+        f"({alias}incarnation = {source[0]} AND {alias}partition = {source[1]}"
+        f" AND {alias}offset >= {after.get(source, -1) + 1} AND {alias}offset <= {cut})"
+        for source, cut in upto.items()
+        if cut > after.get(source, -1)
+    ]
+    return f"({' OR '.join(parts)})" if parts else "0"
+
+
+def tile_loader(store: Store, registry: SliceRegistry, shard: int = 0) -> Load:
+    """Fetches a shard's stored tiles, numbered by `registry`, with one query."""
 
     def number(grouping: str, dimensions: Mapping[str, str]) -> int:
         return registry.number(stored_slice(grouping, dimensions))
@@ -49,13 +83,14 @@ def tile_loader(store: Store, registry: SliceRegistry) -> Load:
             f"SELECT pane_s, toUnixTimestamp(pane_start) AS start_s, grouping, {_DIMENSIONS},"
             " keys, counts FROM penstock.panes_rows FINAL"
             " WHERE pane_s IN {tiers:Array(UInt32)} AND pane_start >= toDateTime({low:UInt32})"
-            " AND pane_start <= toDateTime({high:UInt32})"
+            " AND pane_start <= toDateTime({high:UInt32}) AND partition = {shard:UInt32}"
             " AND (pane_s, toUnixTimestamp(pane_start)) IN {spans:Array(Tuple(UInt32, UInt32))}",
             {
                 "tiers": sorted({length for length, _ in wanted}),
                 "low": max(min(start for _, start in wanted), 0),
                 "high": max(start for _, start in wanted),
                 "spans": wanted,
+                "shard": shard,
             },
         )
         return tiles_from(table, number)
@@ -66,7 +101,7 @@ def tile_loader(store: Store, registry: SliceRegistry) -> Load:
 def cells_between(
     store: Store, registry: SliceRegistry, start_s: int, end_s: int
 ) -> list[tuple[Span, Tile]]:
-    """Closed 1 s cells within [start_s, end_s), ascending."""
+    """Closed 1 s cells of all shards within [start_s, end_s), ascending."""
     table = store.arrow(
         f"SELECT pane_s, toUnixTimestamp(pane_start) AS start_s, grouping, {_DIMENSIONS},"
         " keys, counts FROM penstock.panes_rows FINAL"
@@ -78,22 +113,24 @@ def cells_between(
     return sorted(tiles.items())
 
 
-def rows_between(store: Store, kind: EventName, start_s: int, end_s: int | None) -> pa.Table:
-    """Stored rows of a kind with event time in [start_s, end_s), as far as counting needs them."""
+def rows_between(
+    store: Store, kind: EventName, start_s: int, end_s: int | None, upto: Cuts
+) -> pa.Table:
+    """Applied rows of a kind with event time in [start_s, end_s), as far as counting needs them."""
     until = "" if end_s is None else " AND t.ts < fromUnixTimestamp64Micro({high:Int64})"
+    applied, parameters = _upto(upto)
     return store.arrow(
         f"SELECT {_TIME}, {_COLUMNS[kind]} FROM penstock.{TABLES[kind]}_rows AS t FINAL"
-        f" WHERE t.ts >= fromUnixTimestamp64Micro({{low:Int64}}){until}",
-        {"low": start_s * SECOND_US, "high": (end_s or 0) * SECOND_US},
+        f" WHERE t.ts >= fromUnixTimestamp64Micro({{low:Int64}}){until} AND {applied}",
+        {"low": start_s * SECOND_US, "high": (end_s or 0) * SECOND_US} | parameters,
     )
 
 
-def late_rows_after(store: Store, kind: EventName, cut: int) -> pa.Table:
-    """Rows of a kind above a cut that came after their cell had closed."""
+def rows_above(store: Store, kind: EventName, after: Cuts, upto: Cuts) -> pa.Table:
+    """Rows of a kind that were applied since the cuts before."""
     return store.arrow(
         f"SELECT {_TIME}, {_COLUMNS[kind]} FROM penstock.{TABLES[kind]}_rows AS t FINAL"
-        " WHERE late AND offset > {cut:UInt64}",
-        {"cut": cut},
+        f" WHERE {_between(after, upto)}"
     )
 
 
@@ -108,66 +145,86 @@ _JOINED = (
 )
 
 
-def joined_feedback(store: Store, ids: Sequence[str], first_offset: int) -> pa.Table:
-    """Pairs of feedback and request of which at least one came at or after an offset."""
-    some = "request_id IN {ids:Array(String)}"
-    return store.arrow(
-        _JOINED.replace("{feedback}", some).replace("{requests}", some)
-        + " AND (f.offset >= {first:UInt64} OR r.offset >= {first:UInt64})",
-        {"ids": list(ids), "first": first_offset},
+def joined_feedback(store: Store, after: Cuts, upto: Cuts) -> pa.Table:
+    """Pairs of feedback and request, both applied, of which at least one was not at the cuts before."""
+    new = _between(after, upto, "")
+    applied, parameters = _upto(upto, "")
+    ids = (
+        f"request_id IN (SELECT request_id FROM penstock.feedback_rows WHERE {new}) OR ({new}"
+        " AND request_id IN (SELECT request_id FROM penstock.feedback_rows))"
     )
+    mine = f"{applied} AND ({ids})"
+    rows = _JOINED.replace("{feedback}", mine).replace("{requests}", mine)
+    of_feedback, of_request = _between(after, upto, "f."), _between(after, upto, "r.")
+    return store.arrow(f"{rows} AND (({of_feedback}) OR ({of_request}))", parameters)
 
 
-def joined_feedback_between(store: Store, start_s: int, end_s: int | None) -> pa.Table:
-    """Pairs of feedback and request whose request lies in [start_s, end_s)."""
-    within = "ts >= fromUnixTimestamp64Micro({low:Int64})"
+def joined_feedback_between(store: Store, start_s: int, end_s: int | None, upto: Cuts) -> pa.Table:
+    """Applied pairs of feedback and request whose request lies in [start_s, end_s)."""
+    applied, parameters = _upto(upto, "")
+    within = f"ts >= fromUnixTimestamp64Micro({{low:Int64}}) AND {applied}"
     if end_s is not None:
         within += " AND ts < fromUnixTimestamp64Micro({high:Int64})"
     return store.arrow(
-        _JOINED.replace("{feedback}", "1").replace("{requests}", within),
-        {"low": start_s * SECOND_US, "high": (end_s or 0) * SECOND_US},
+        _JOINED.replace("{feedback}", applied).replace("{requests}", within),
+        {"low": start_s * SECOND_US, "high": (end_s or 0) * SECOND_US} | parameters,
     )
 
 
-def panes_touched_after(store: Store, cut: int, closed_s: int) -> set[int]:
-    """Starts of closed panes that hold a row, or feedback, or coverage of offsets above a cut."""
+def panes_touched(store: Store, after: Cuts, upto: Cuts, closed_s: int) -> set[int]:
+    """Starts of closed panes in which a row, feedback or coverage was applied since some cuts."""
     pane = "intDiv(toUnixTimestamp({}), 10) * 10"
-    request = f"SELECT request_id, {pane.format('ts')} AS pane, offset FROM penstock.requests_rows"
+    new = _between(after, upto, "")
+    of_feedback, of_request = _between(after, upto, "f."), _between(after, upto, "r.")
+    request = (
+        f"SELECT request_id, {pane.format('ts')} AS pane, offset, incarnation, partition"
+        " FROM penstock.requests_rows"
+    )
     rows = store.query(
         f"SELECT DISTINCT pane FROM ("
-        f" SELECT {pane.format('ts')} AS pane FROM penstock.requests_rows WHERE offset > {{cut:UInt64}}"
-        f" UNION ALL SELECT {pane.format('ts')} FROM penstock.steps_rows WHERE offset > {{cut:UInt64}}"
-        f" UNION ALL SELECT {pane.format('clock_ts')} FROM penstock.frames_rows WHERE offset > {{cut:UInt64}}"
+        f" SELECT {pane.format('ts')} AS pane FROM penstock.requests_rows WHERE {new}"
+        f" UNION ALL SELECT {pane.format('ts')} FROM penstock.steps_rows WHERE {new}"
+        f" UNION ALL SELECT {pane.format('clock_ts')} FROM penstock.frames_rows WHERE {new}"
         f" UNION ALL SELECT r.pane FROM penstock.feedback_rows AS f INNER JOIN ({request}) AS r"
-        " USING (request_id) WHERE f.offset > {cut:UInt64} OR r.offset > {cut:UInt64}"
+        f" USING (request_id) WHERE ({of_feedback}) OR ({of_request})"
         ") WHERE pane < {closed:UInt32}",
-        {"cut": cut, "closed": closed_s},
+        {"closed": closed_s},
     )
     return {int(row["pane"]) for row in rows}
 
 
+def ledger_cuts(store: Store) -> dict[Source, int]:
+    """The highest offset of every source in the ledger."""
+    rows = store.query(
+        "SELECT incarnation, partition, max(offset) AS cut FROM penstock.frames_rows"
+        " GROUP BY incarnation, partition"
+    )
+    return {(int(r["incarnation"]), int(r["partition"])): int(r["cut"]) for r in rows}
+
+
+_ORDER = "ORDER BY incarnation, partition, offset, part"
 _LEDGER = (
     "SELECT incarnation, partition, offset, kind, worker_id, boot_id, ranges, gaps, next_seq,"
     " toUnixTimestamp64Micro(clock_ts) AS clock_us, closing, identified, stored, duplicate,"
-    " rejected, late, toUnixTimestamp64Micro(append_ts) AS append_us, body_hash"
+    " rejected, late, toUnixTimestamp64Micro(append_ts) AS append_us, body_hash, part"
     " FROM penstock.frames_rows FINAL"
 )
 
 
-def ledger_after(store: Store, cut: int) -> list[LedgerEntry]:
-    """Applied frames above a cut (-1 for all), in order."""
-    rows = store.query(
-        f"{_LEDGER} WHERE offset >= {{first:UInt64}} ORDER BY offset", {"first": cut + 1}
-    )
+def ledger_above(store: Store, after: Cuts, upto: Cuts) -> list[LedgerEntry]:
+    """Frames that were applied since the cuts before, in order."""
+    rows = store.query(f"{_LEDGER} WHERE {_between(after, upto, '')} {_ORDER}")
     return [LedgerEntry(**_ranged(row)) for row in rows]
 
 
-def ledger_between(store: Store, start_s: int, end_s: int | None) -> list[LedgerEntry]:
+def ledger_between(store: Store, start_s: int, end_s: int | None, upto: Cuts) -> list[LedgerEntry]:
     """Applied frames whose clock lies in [start_s, end_s)."""
     until = "" if end_s is None else " AND clock_ts < fromUnixTimestamp64Micro({high:Int64})"
+    applied, parameters = _upto(upto, "")
     rows = store.query(
-        f"{_LEDGER} WHERE clock_ts >= fromUnixTimestamp64Micro({{low:Int64}}){until} ORDER BY offset",
-        {"low": start_s * SECOND_US, "high": (end_s or 0) * SECOND_US},
+        f"{_LEDGER} WHERE clock_ts >= fromUnixTimestamp64Micro({{low:Int64}}){until}"
+        f" AND {applied} {_ORDER}",
+        {"low": start_s * SECOND_US, "high": (end_s or 0) * SECOND_US} | parameters,
     )
     return [LedgerEntry(**_ranged(row)) for row in rows]
 
@@ -179,20 +236,23 @@ def _ranged(row: dict[str, Any]) -> dict[str, Any]:
     return row | ranges
 
 
-def stored_boots(store: Store, since_us: int) -> list[tuple[Boot, int]]:
-    """Boots as last written, with the version up to which they count."""
+def stored_boots(
+    store: Store, since_us: int, partitions: Collection[int] | None = None
+) -> list[tuple[Boot, int]]:
+    """Boots as last written, of all partitions or some, with the version up to which they count."""
+    some = "" if partitions is None else " AND partition IN {partitions:Array(UInt32)}"
     rows = store.query(
         "SELECT *, toUnixTimestamp64Micro(first_ts) AS first_us,"
         " toUnixTimestamp64Micro(last_ts) AS last_us,"
         " toUnixTimestamp64Micro(last_append_ts) AS append_us FROM penstock.coverage_rows FINAL"
-        " WHERE last_append_ts >= fromUnixTimestamp64Micro({since:Int64})",
-        {"since": since_us},
+        f" WHERE last_append_ts >= fromUnixTimestamp64Micro({{since:Int64}}){some}",
+        {"since": since_us} | ({} if partitions is None else {"partitions": list(partitions)}),
     )
     return [(_boot(row), int(row["version"])) for row in rows]
 
 
 def _boot(row: Mapping[str, Any]) -> Boot:
-    boot = Boot(row["worker_id"], row["boot_id"])
+    boot = Boot(row["worker_id"], row["boot_id"], int(row["partition"]))
     for target, ranges in ((boot.seen, row["seen"]), (boot.dropped, row["dropped"])):
         for low, high, mark in ranges:
             target.add(int(low), int(high), int(mark))

@@ -10,7 +10,7 @@ import io
 import re
 import shutil
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from ..schemas.errors import InvalidConfiguration, StoreError
 
 # 159 timeout, 202 too many queries, 209 and 210 network, 241 memory, 243 disk, 252 too many parts.
 RETRYABLE_CODES = frozenset({0, 159, 202, 209, 210, 241, 243, 252})
+RETRY_S = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)
 _CODE = re.compile(r"\bCode: (\d+)")
 _EXAMPLES = "chdb:///folder or clickhouse://user:password@host:8123/penstock"
 
@@ -34,12 +35,17 @@ class Store:
 
     Args:
         url: `chdb:///absolute/folder` or `clickhouse://user:password@host:port/database`.
+        pauses_s: how long to wait before each repetition of an insert that may succeed later.
+
+    Attributes:
+        retries: inserts repeated so far.
+        impatient: set it, and nothing is repeated any more.
 
     Raises:
         InvalidConfiguration: the URL is neither.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, pauses_s: Sequence[float] = ()) -> None:
         parts = urlsplit(url)
         if parts.scheme == "chdb" and parts.path:
             self.folder: Path | None = Path(parts.path)
@@ -49,6 +55,9 @@ class Store:
             self._dsn = url
         else:
             raise InvalidConfiguration(f"--store must look like {_EXAMPLES}, not {url!r}")
+        self._pauses_s = tuple(pauses_s)
+        self.retries = 0
+        self.impatient = threading.Event()
         self._idle: list[Client] = []
         self._lock = threading.Lock()
 
@@ -125,14 +134,22 @@ class Store:
             # The rows of one insert are unique: replacing within it would cost a third of its time.
             "optimize_on_insert": 0,
         }
-        with self._client() as client:
-            client.raw_insert(
-                f"penstock.{name}",
-                column_names=rows.column_names,
-                insert_block=buffer.getvalue(),
-                fmt="ArrowStream",
-                settings=settings,
-            )
+        for pause_s in (*self._pauses_s, None):
+            try:
+                with self._client() as client:
+                    client.raw_insert(
+                        f"penstock.{name}",
+                        column_names=rows.column_names,
+                        insert_block=buffer.getvalue(),
+                        fmt="ArrowStream",
+                        settings=settings,
+                    )
+                return
+            except StoreError as error:
+                if not error.retryable or pause_s is None or self.impatient.is_set():
+                    raise
+                self.retries += 1
+                self.impatient.wait(pause_s)
 
     def ping(self) -> None:
         """Write and read a probe row.

@@ -160,3 +160,54 @@ CREATE TABLE IF NOT EXISTS penstock.redrives
 ENGINE = ReplacingMergeTree(at)
 ORDER BY (incarnation, partition, offset, row_index)
 COMMENT 'Dead letters that were sent again.';
+
+ALTER TABLE penstock.frames_rows
+    ADD COLUMN IF NOT EXISTS `part` UInt16 COMMENT 'Position among what one message brought: a JSON message may hold several batches.',
+    MODIFY ORDER BY (incarnation, partition, offset, part);
+
+CREATE OR REPLACE VIEW penstock.frames
+(
+    `incarnation` UInt32 COMMENT 'Counter of the life of the topic.',
+    `partition` UInt32 COMMENT 'Partition.',
+    `offset` UInt64 COMMENT 'Offset: the highest one of a partition is its cut.',
+    `kind` LowCardinality(String) COMMENT 'Kind of event, or control.',
+    `worker_id` LowCardinality(String) COMMENT 'Worker.',
+    `boot_id` LowCardinality(String) COMMENT 'Boot.',
+    `ranges` Array(Tuple(UInt64, UInt64)) COMMENT 'Sequence numbers taken from this frame for the first time, as [low, high).',
+    `gaps` Array(Tuple(UInt64, UInt64)) COMMENT 'Sequence numbers that the worker declared as dropped, as [low, high).',
+    `next_seq` UInt64 COMMENT 'One past the highest sequence number that the boot had given out.',
+    `clock_ts` DateTime64(6, 'UTC') COMMENT 'Clock of the worker when it built the frame.',
+    `closing` Bool COMMENT 'The boot ended in order with this frame.',
+    `identified` Bool COMMENT 'The frame carried an identity; without one a repeated POST counts again.',
+    `stored` UInt32 COMMENT 'Rows stored.',
+    `duplicate` UInt32 COMMENT 'Rows that had been stored before.',
+    `rejected` UInt32 COMMENT 'Rows put into quarantine.',
+    `late` UInt32 COMMENT 'Rows whose pane had closed.',
+    `append_ts` DateTime64(6, 'UTC') COMMENT 'When it was taken.',
+    `epoch` UInt32 COMMENT 'Configuration epoch.',
+    `body_hash` UInt64 COMMENT 'Hash of a POST that came with an Idempotency-Key.',
+    `part` UInt16 COMMENT 'Position among what one message brought: a JSON message may hold several batches.'
+)
+AS SELECT
+    `incarnation`,
+    `partition`,
+    `offset`,
+    `kind`,
+    `worker_id`,
+    `boot_id`,
+    `ranges`,
+    `gaps`,
+    `next_seq`,
+    `clock_ts`,
+    `closing`,
+    `identified`,
+    `stored`,
+    `duplicate`,
+    `rejected`,
+    `late`,
+    `append_ts`,
+    `epoch`,
+    `body_hash`,
+    `part`
+FROM penstock.frames_rows FINAL
+COMMENT 'Ledger: one row per frame that was applied; the commit record, each once.';

@@ -2,20 +2,23 @@
 
 Everything here is a pure function of the ledger's rows, in any order: the set of sequence intervals
 of each boot, the clock at which each interval began, and what was declared as dropped. A hole counts
-as missing in the pane of the frame behind it, and stops counting when it is filled.
+as missing in the pane of the frame behind it, and stops counting when it is filled. A boot lives in one
+partition, so that a tracker can let go of a partition, and another can take it over.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from . import metrics as m
 from .tiles import PANE_S, SECOND_US
 
 Range = tuple[int, int]
+Losses = Counter[tuple[int, int]]
+"""(pane start in s, metric) -> events missing, or declared as dropped."""
 
 ANONYMOUS = "(anonymous)"  # every POST without identity counts as part of this boot
 KEYED_US = 86_400 * SECOND_US  # how long an Idempotency-Key is known
@@ -100,7 +103,10 @@ class Intervals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerEntry:
-    """One applied frame, as the ledger keeps it; times in integer microseconds UTC."""
+    """One applied batch, as the ledger keeps it; times in integer microseconds UTC.
+
+    `part` is its position among what came in one message.
+    """
 
     incarnation: int
     partition: int
@@ -120,6 +126,7 @@ class LedgerEntry:
     late: int
     append_us: int
     body_hash: int = 0
+    part: int = 0
 
     def coverage(self) -> Counter[tuple[int, int]]:
         """What the frame adds to the fleet's counters, losses apart: (pane start in s, metric) -> n."""
@@ -136,12 +143,37 @@ class LedgerEntry:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """What evaluation needs to know of a boot; it replaces what was known before.
+
+    Attributes:
+        vanished: it fell silent without having closed, so that its tail is unknown.
+        losses: what is missing of it.
+    """
+
+    worker_id: str
+    boot_id: str
+    partition: int
+    first_clock_us: int
+    clock_us: int
+    vanished: bool
+    losses: Losses
+
+
+def anonymous_boot(partition: int) -> str:
+    """The boot that stands for every sender without identity of a partition."""
+    return f"{ANONYMOUS} {partition}" if partition else ANONYMOUS
+
+
 @dataclass(slots=True)
 class Boot:
     """What is known of one start of a worker."""
 
     worker_id: str
     boot_id: str
+    partition: int = 0
+    incarnation: int = 1
     seen: Intervals = field(default_factory=Intervals)
     dropped: Intervals = field(default_factory=Intervals)
     totals: Counter[str] = field(default_factory=Counter)
@@ -182,9 +214,9 @@ class Boot:
             return "unknown"
         return "closed" if self.closed else "ok"
 
-    def losses(self) -> Counter[tuple[int, int]]:
-        """(pane start in s, metric) -> events missing or declared as dropped, for the fleet's panes."""
-        found: Counter[tuple[int, int]] = Counter()
+    def losses(self) -> Losses:
+        """What is missing or dropped, by the fleet's panes."""
+        found: Losses = Counter()
         for low, high, clock_us in self._absent():
             declared = sum(
                 min(high, drop_high) - max(low, drop_low)
@@ -222,14 +254,36 @@ class BootTracker:
         self.boots: dict[str, Boot] = {}
         self.watermark_us = 0
         self.newest_us = 0
-        self._losses: dict[str, Counter[tuple[int, int]]] = {}
+        self._losses: dict[str, Losses] = {}
         self._changed: set[str] = set()
+        self._adopted: set[str] = set()
 
     def changed(self) -> list[Boot]:
         """Boots that changed since the last call."""
         boots = [self.boots[boot_id] for boot_id in sorted(self._changed) if boot_id in self.boots]
         self._changed.clear()
         return boots
+
+    def presences(self, changed: Sequence[Boot]) -> list[Presence]:
+        """What evaluation has to know of boots: of those that changed, and of those just adopted."""
+        ids = {boot.boot_id for boot in changed} | self._adopted
+        self._adopted.clear()
+        return [self._presence(self.boots[boot_id]) for boot_id in sorted(ids & self.boots.keys())]
+
+    def _presence(self, boot: Boot) -> Presence:
+        # What has a hole at every heartbeat, because its frames are under way, is mostly empty.
+        losses: Losses = Counter(
+            {key: count for key, count in self._losses[boot.boot_id].items() if count}
+        )
+        return Presence(
+            boot.worker_id,
+            boot.boot_id,
+            boot.partition,
+            boot.first_clock_us,
+            boot.clock_us,
+            boot.vanished,
+            losses,
+        )
 
     def unseen(self, boot_id: str, low: int, high: int) -> list[Range]:
         """Sequence numbers of [low, high) that the boot has not delivered yet."""
@@ -239,38 +293,32 @@ class BootTracker:
     def adopt(self, boot: Boot) -> None:
         """Take over a boot as it was last written."""
         self.boots[boot.boot_id] = boot
+        self._adopted.add(boot.boot_id)
         self._losses[boot.boot_id] = boot.losses()
         self.newest_us = max(self.newest_us, boot.clock_us)
 
-    def losses(self) -> list[Counter[tuple[int, int]]]:
-        """What is missing or dropped of each boot: (pane start in s, metric) -> events."""
-        return list(self._losses.values())
+    def drop(self, partition: int) -> None:
+        """Let go of a partition: somebody else follows its boots."""
+        for boot in [*self.boots.values()]:
+            if boot.partition == partition:
+                self._forget(boot.boot_id)
 
-    def apply(self, entry: LedgerEntry) -> Counter[tuple[int, int]]:
-        """Take one applied frame in; returns what it adds to the fleet's coverage counters.
-
-        Returns:
-            (pane start in s, metric) -> integer, negative where a hole was filled.
-        """
-        boot_id = entry.boot_id if entry.identified else ANONYMOUS
+    def apply(self, entry: LedgerEntry) -> None:
+        """Take one applied frame in."""
+        boot_id = entry.boot_id if entry.identified else anonymous_boot(entry.partition)
         self._changed.add(boot_id)
         boot = self.boots.get(boot_id)
         if boot is None:
-            boot = Boot(entry.worker_id, boot_id, first_clock_us=entry.clock_us)
+            boot = Boot(entry.worker_id, boot_id, entry.partition, first_clock_us=entry.clock_us)
             boot.identified = entry.identified
             boot.body_hash = entry.body_hash
             self.boots[boot_id] = boot
-        change = self._count(boot, entry)
+        boot.incarnation = max(boot.incarnation, entry.incarnation)
+        self._count(boot, entry)
         self._advance(boot, entry)
-        after = boot.losses()
-        before = self._losses.get(boot_id, Counter())
-        change.update(after)
-        change.subtract(before)
-        self._losses[boot_id] = after
-        return change
+        self._losses[boot_id] = boot.losses()
 
-    def _count(self, boot: Boot, entry: LedgerEntry) -> Counter[tuple[int, int]]:
-        change = entry.coverage()
+    def _count(self, boot: Boot, entry: LedgerEntry) -> None:
         new = sum(high - low for low, high in entry.ranges)
         boot.totals.update(
             received=new,
@@ -280,12 +328,11 @@ class BootTracker:
             late=entry.late,
         )
         if not entry.identified:
-            return change
+            return
         for low, high in entry.ranges:
             boot.seen.add(low, high, entry.clock_us)
         for low, high in entry.gaps:
             boot.dropped.add(low, high, entry.clock_us)
-        return change
 
     def _advance(self, boot: Boot, entry: LedgerEntry) -> None:
         if entry.identified:
@@ -298,50 +345,43 @@ class BootTracker:
         boot.closed |= entry.closing
         self.newest_us = max(self.newest_us, boot.clock_us)
 
-    def active(self, now_us: int) -> list[Boot]:
+    def active(self, now_us: int, behind: Mapping[int, int] | None = None) -> list[Boot]:
         """Boots that hold the watermark back: identified, not closed, not silent, and not so far
         behind the others that their clock, or a spool that they replay, would stop everyone.
         """
+        behind = behind or {}
         alive = [
             boot
             for boot in self.boots.values()
-            if boot.identified and not boot.closed and now_us - boot.append_us < self._timeout_us
+            if boot.identified
+            and not boot.closed
+            and behind.get(boot.partition, now_us) - boot.append_us < self._timeout_us
         ]
         front_us = max((boot.clock_us for boot in alive), default=0)
         return [boot for boot in alive if front_us - boot.clock_us < STRAGGLER_US]
 
-    def advance(self, now_us: int) -> None:
+    def advance(self, now_us: int, behind: Mapping[int, int] | None = None) -> None:
         """Move the watermark to what is known at `now_us` on the processor's clock.
 
         Minimum over active boots of their clock, less the lateness; with none active it follows the
         clock. A boot that is silent without having closed has vanished: its tail is unknown.
+
+        Args:
+            now_us: integer microseconds UTC.
+            behind: partitions that are not read to their end, with the append time of what was read
+                last: nothing there is known to be silent, and the watermark cannot pass it.
         """
-        active = self.active(now_us)
-        if self.boots:
-            frontier = min((boot.clock_us for boot in active), default=now_us)
+        behind = behind or {}
+        clocks = [*(boot.clock_us for boot in self.active(now_us, behind)), *behind.values()]
+        if self.boots or behind:
+            frontier = min(clocks, default=now_us)
             self.watermark_us = max(self.watermark_us, frontier - self._lateness_us)
         for boot in self.boots.values():
-            silent = now_us - boot.append_us >= self._timeout_us
+            silent = behind.get(boot.partition, now_us) - boot.append_us >= self._timeout_us
             vanished = boot.identified and not boot.closed and silent
             if vanished != boot.vanished:
                 boot.vanished = vanished
                 self._changed.add(boot.boot_id)
-
-    def workers(self, start_us: int, end_us: int) -> int:
-        """How many workers were alive in a stretch of event time."""
-        return len(
-            {
-                boot.worker_id
-                for boot in self.boots.values()
-                if boot.first_clock_us < end_us and boot.clock_us >= start_us
-            }
-        )
-
-    def any_vanished(self, start_us: int, end_us: int) -> bool:
-        """Whether a boot fell silent within a stretch of event time, so that its tail is unknown."""
-        return any(
-            boot.vanished and start_us <= boot.clock_us < end_us for boot in self.boots.values()
-        )
 
     def forget(self, now_us: int, retention_us: int) -> None:
         """Drop boots whose frames can no longer come, or would be rejected as too late.
@@ -353,5 +393,9 @@ class BootTracker:
         for boot in [*self.boots.values()]:
             kept_us = KEYED_US if boot.body_hash else retention_us
             if boot.append_us < now_us - kept_us:
-                del self.boots[boot.boot_id]
-                self._losses.pop(boot.boot_id, None)
+                self._forget(boot.boot_id)
+
+    def _forget(self, boot_id: str) -> None:
+        del self.boots[boot_id]
+        self._losses.pop(boot_id, None)
+        self._adopted.discard(boot_id)

@@ -22,10 +22,10 @@ from .boots import LedgerEntry, Range
 from .columns import dictionary, integers
 from .decode import Batch
 from .defaults import with_status
+from .intake import Intake
 from .json_events import Rejected
 from .metrics import CostScore, Threshold
-from .pipeline import Pipeline
-from .slices import DIMENSIONS, GROUPINGS, STEP_GROUPINGS, combinations
+from .slices import DIMENSIONS, GROUPINGS, STEP_GROUPINGS, Combos, combinations
 from .tally import Measured, measure_requests, measure_steps, place
 from .tiles import CELL_S, SECOND_US, Span, Tile
 from .validate import validate
@@ -58,6 +58,7 @@ class Arrival:
     partition: int
     offset: int
     append_us: int
+    part: int = 0
     source: str = "http"
     identified: bool = True
     body_hash: int = 0
@@ -82,15 +83,14 @@ class Flush:
     """Frames that become durable together.
 
     Args:
-        pipeline: whose tracker de-duplicates; it is changed at once, so that a flush that fails
+        intake: whose tracker de-duplicates; it is changed at once, so that a flush that fails
             must be followed by a rebuild from the store.
         retention_us: rows older than this are rejected.
     """
 
-    pipeline: Pipeline
+    intake: Intake
     retention_us: int
     entries: list[LedgerEntry] = field(default_factory=list)
-    coverage: Counter[tuple[int, int]] = field(default_factory=Counter)
     _parts: dict[EventName, list[_Part]] = field(default_factory=lambda: defaultdict(list))
     _quarantine: list[dict[str, Any]] = field(default_factory=list)
 
@@ -134,7 +134,7 @@ class Flush:
 
     def refuse(self, rejected: Rejected, arrival: Arrival) -> Rejection:
         """Put a row that could not be decoded into quarantine, and into the ledger as rejected."""
-        boot = self.pipeline.tracker.boots.get(rejected.boot_id)
+        boot = self.intake.tracker.boots.get(rejected.boot_id)
         ranges: list[Range] = []
         if boot is not None and rejected.seq is not None:
             ranges = boot.seen.missing(rejected.seq, rejected.seq + 1)
@@ -157,9 +157,10 @@ class Flush:
             rejected=1,
             late=0,
             append_us=arrival.append_us,
+            part=arrival.part,
         )
         self.entries.append(entry)
-        self.coverage.update(self.pipeline.tracker.apply(entry))
+        self.intake.tracker.apply(entry)
         self._quarantine.append(
             _quarantined(
                 arrival, rejected.index, rejected.kind, rejected.worker_id, rejected.boot_id,
@@ -170,7 +171,7 @@ class Flush:
 
     def _unseen(self, boot_id: str, seqs: Ints) -> tuple[Mask, list[Range]]:
         """Which rows are new, shape (n,), and the ranges of numbers that they fill."""
-        tracker = self.pipeline.tracker
+        tracker = self.intake.tracker
         low, high = int(seqs[0]), int(seqs[-1]) + 1
         if high - low == len(seqs) and bool((np.diff(seqs) == 1).all()):
             ranges = tracker.unseen(boot_id, low, high)
@@ -199,7 +200,7 @@ class Flush:
         if not keep.all():
             table = table.filter(pa.array(keep))
             ts, index, ahead = ts[keep], index[keep], ahead[keep]
-        return _Part(table, arrival, index, ahead, self.pipeline.is_late(ts))
+        return _Part(table, arrival, index, ahead, self.intake.is_late(ts))
 
     def _enter(
         self, batch: Batch, arrival: Arrival, ranges: Sequence[Range], counts: Counter[str]
@@ -224,9 +225,10 @@ class Flush:
             late=counts["late"],
             append_us=arrival.append_us,
             body_hash=arrival.body_hash,
+            part=arrival.part,
         )
         self.entries.append(entry)
-        self.coverage.update(self.pipeline.tracker.apply(entry))
+        self.intake.tracker.apply(entry)
 
     def _clock(self, clock_us: int, append_us: int) -> int:
         """The sender's clock, or the arrival's where that makes no sense."""
@@ -279,7 +281,7 @@ class Flush:
         if kind in ("request", "step"):
             groupings = groupings_of(kind)
             found = combinations(dimensions_of(table), table.num_rows)
-            added["overflow"] = pa.array(self.pipeline.combos.decide(found, groupings), pa.uint16())
+            added["overflow"] = pa.array(self.intake.combos.decide(found, groupings), pa.uint16())
         for name, column in added.items():
             table = table.append_column(name, column)
         return table
@@ -300,7 +302,7 @@ def dimensions_of(table: pa.Table) -> dict[str, tuple[Ints, Sequence[str]]]:
 
 
 def counted(
-    pipeline: Pipeline,
+    combos: Combos,
     kind: EventName,
     table: pa.Table,
     configured: Sequence[Threshold | CostScore],
@@ -309,7 +311,7 @@ def counted(
     """What stored rows add to the tiles; the same for new rows and for rows read back.
 
     Args:
-        pipeline: whose combinations are numbered.
+        combos: numbers the combinations.
         kind: request or step; feedback rows come with their request's `ts`, dimensions and
             `overflow`, as kind request, and what they add as `measured`.
         table: with the column `overflow`.
@@ -321,8 +323,8 @@ def counted(
         measured = measure_steps(table) if kind == "step" else measure_requests(table, configured)
     found = combinations(dimensions_of(table), table.num_rows)
     overflow = integers(table, "overflow")[0].astype(np.uint16)
-    combos = pipeline.combos.number(found, groupings_of(kind), overflow)
-    placed = place(measured, combos, integers(table, "ts")[0])
+    numbers = combos.number(found, groupings_of(kind), overflow)
+    placed = place(measured, numbers, integers(table, "ts")[0])
     if feedback:  # it comes long after verdicts were read off the cells
         placed = {span: tile for span, tile in placed.items() if span.length_s > CELL_S}
     return placed

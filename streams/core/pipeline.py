@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from . import metrics as m
-from .boots import BootTracker
+from .fleet import Fleet
 from .history import History, Load
-from .slices import CELL_GROUPINGS, FLEET, Combos, SliceRegistry
+from .slices import CELL_GROUPINGS, COVERAGE, Combos
 from .tiles import CELL_S, PANE_S, SECOND_US, SLICE_BITS, TIERS_S, Span, Tile, merge, tile_of
 from .windows import WINDOWS, Column, Ints, rows_of, tick_s
 
@@ -49,18 +49,17 @@ class Closing:
 
 
 class Pipeline:
-    """Tiles and windows of one processor.
+    """Tiles and windows of one shard.
 
     Args:
-        tracker: its boots.
-        registry: its slices.
-        load: fetches stored tiles, numbered by `registry`.
+        combos: its slices.
+        fleet: the boots of all processors.
+        load: fetches stored tiles, numbered by the registry of `combos`.
     """
 
-    def __init__(self, tracker: BootTracker, registry: SliceRegistry, load: Load) -> None:
-        self.tracker = tracker
-        self.registry = registry
-        self.combos = Combos(registry)
+    def __init__(self, combos: Combos, fleet: Fleet, load: Load) -> None:
+        self.combos = combos
+        self.fleet = fleet
         self.history = History(load)
         self._open: dict[Span, list[Tile]] = {}  # by combination
         self._late: list[Tile] = []  # of closed cells, by combination
@@ -68,6 +67,7 @@ class Pipeline:
         self._amended: dict[Span, list[Tile]] = {}  # by slice
         self._replaced: dict[Span, Tile] = {}  # by slice
         self.stale: tuple[int, int] | None = None  # amended, and its window rows not yet rewritten
+        self.stalled = False  # what closes lacks a source
         self.closed_s: int | None = None  # every cell that ends at or before it is closed
 
     @property
@@ -79,12 +79,6 @@ class Pipeline:
     def closed_pane_s(self) -> int | None:
         """Every pane that ends at or before it is closed."""
         return None if self.closed_s is None else self.closed_s // PANE_S * PANE_S
-
-    def is_late(self, ts_us: Ints) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-        """Whether the cell of each row has closed already, shape (n,)."""
-        if self.closed_s is None:
-            return np.zeros(len(ts_us), bool)
-        return np.asarray(ts_us // SECOND_US < self.closed_s)
 
     def count(self, placed: Mapping[Span, Tile]) -> None:
         """Take in what rows add, by combination, as `tally.place` gives it."""
@@ -107,7 +101,7 @@ class Pipeline:
                 by_pane.setdefault(start_s, []).append((metric, value))
         for start_s, values in by_pane.items():
             codes = np.array(
-                [FLEET << SLICE_BITS | m.key(metric) for metric, _ in values], np.uint64
+                [COVERAGE << SLICE_BITS | m.key(metric) for metric, _ in values], np.uint64
             )
             tile = tile_of(codes, np.array([value for _, value in values], np.int64))
             span = Span(PANE_S, start_s)
@@ -132,15 +126,14 @@ class Pipeline:
         rows = self.combos.project(merge(self._open.pop(pane, [])))
         return merge([rows, *self._coverage.pop(pane, [])])
 
-    def close(self, now_us: int, final: bool = False) -> Closing:
-        """Move the watermark and close what it passed.
+    def close(self, watermark_us: int, final: bool = False) -> Closing:
+        """Close what the watermark passed.
 
         Args:
-            now_us: the processor's clock; only consulted for silent boots.
+            watermark_us: event time up to which everything is taken as complete.
             final: write everything that late rows changed now, because no later call may come.
         """
-        self.tracker.advance(now_us)
-        watermark_s = self.tracker.watermark_us // SECOND_US
+        watermark_s = watermark_us // SECOND_US
         closing = Closing()
         if watermark_s <= 0:
             return closing
@@ -280,8 +273,8 @@ class Pipeline:
         present, columns = rows_of(
             tile,
             length_s,
-            self.tracker.workers(end_us - PANE_S * SECOND_US, end_us),
-            self.tracker.any_vanished(start_us, end_us),
+            self.fleet.workers(end_us - PANE_S * SECOND_US, end_us),
+            self.stalled or self.fleet.any_vanished(start_us, end_us),
         )
         return WindowRows(length_s, end_s, present, columns)
 

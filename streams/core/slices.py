@@ -7,7 +7,7 @@ that set's `(other)` slice; the decision is made once, at ingestion, and stored 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,7 +32,11 @@ GROUPINGS: dict[str, tuple[str, ...]] = {
 CELL_GROUPINGS = ("fleet", "model", "release")
 # Steps have no route and no tenant.
 STEP_GROUPINGS = ("fleet", "model", "model_version", "release", "model_adapter")
+COVERAGE_GROUPING = "coverage"
 FLEET = 0  # number of the fleet slice in every registry
+# Number of the slice that holds what arrived and what is missing. What is missing has no dimensions,
+# so every shard keeps the whole fleet's.
+COVERAGE = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,7 @@ class Slice:
 
     def dimensions(self) -> dict[str, str]:
         """Every dimension; empty where the grouping set does not name it."""
-        named = dict(zip(GROUPINGS[self.grouping], self.values, strict=True))
+        named = dict(zip(GROUPINGS.get(self.grouping, ()), self.values, strict=True))
         return {name: named.get(name, "") for name in DIMENSIONS}
 
     def matches(self, wanted: Mapping[str, str]) -> bool:
@@ -55,7 +59,7 @@ class Slice:
 
 def stored_slice(grouping: str, dimensions: Mapping[str, str]) -> Slice:
     """The slice of a stored row."""
-    return Slice(grouping, tuple(dimensions[name] for name in GROUPINGS[grouping]))
+    return Slice(grouping, tuple(dimensions[name] for name in GROUPINGS.get(grouping, ())))
 
 
 class SliceRegistry:
@@ -69,9 +73,10 @@ class SliceRegistry:
     def __init__(self, max_slices: int, max_tenants: int) -> None:
         self._caps = {name: max_tenants if name == "tenant" else max_slices for name in GROUPINGS}
         self._numbers: dict[Slice, int] = {}
-        self._sizes = dict.fromkeys(GROUPINGS, 0)
+        self._sizes = dict.fromkeys((*GROUPINGS, COVERAGE_GROUPING), 0)
         self.slices: list[Slice] = []
         self.number(Slice("fleet", ()))
+        self.number(Slice(COVERAGE_GROUPING, ()))
 
     def number(self, wanted: Slice) -> int:
         """Number of a slice; a new one where it was not met before, whatever the cap."""
@@ -93,6 +98,10 @@ class SliceRegistry:
             [n for n, s in enumerate(self.slices) if s.grouping == grouping and s.matches(wanted)],
             dtype=np.int64,
         )
+
+
+Combo = tuple[Slice | None, ...]
+"""The slices in which a row counts: one of each grouping set in the order of GROUPINGS, or None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +151,17 @@ class Combos:
 
     A row counts in one slice of each grouping set. Keeping open tiles by the tuple of those slices,
     and projecting to slices when a tile closes, costs a sixth of keeping every slice per row.
+
+    Args:
+        registry: numbers the slices.
+        takes: which slices are kept here; None for all. A shard takes its own.
     """
 
-    def __init__(self, registry: SliceRegistry) -> None:
-        self._registry = registry
+    def __init__(
+        self, registry: SliceRegistry, takes: Callable[[Slice], bool] | None = None
+    ) -> None:
+        self.registry = registry
+        self._takes = takes or (lambda _: True)
         self._numbers: dict[tuple[int, ...], int] = {}
         self._slices: list[tuple[int, ...]] = []
         # What was decided for dimensions once holds for good, so it is remembered.
@@ -166,8 +182,8 @@ class Combos:
         for position, grouping in enumerate(GROUPINGS):
             if grouping in groupings:
                 wanted = slice_of(grouping, values)
-                if self._registry.admits(wanted):
-                    self._registry.number(wanted)
+                if self.registry.admits(wanted):
+                    self.registry.number(wanted)
                 else:
                     bits |= 1 << position
         return _remember(self._bits, memo, bits)
@@ -191,17 +207,30 @@ class Combos:
         remembered = self._known.get(memo)
         if remembered is not None:
             return remembered
-        wanted = tuple(
-            self._registry.number(slice_of(grouping, values, bool(overflow >> position & 1)))
+        combo = tuple(
+            slice_of(grouping, values, bool(overflow >> position & 1))
             if grouping in groupings
-            else -1
+            else None
             for position, grouping in enumerate(GROUPINGS)
+        )
+        return _remember(self._known, memo, self.number_of(combo))
+
+    def number_of(self, combo: Combo) -> int:
+        """Number of one combination, given by the slices that it counts in."""
+        wanted = tuple(
+            -1 if part is None or not self._takes(part) else self.registry.number(part)
+            for part in combo
         )
         known = self._numbers.get(wanted)
         if known is None:
             known = self._numbers[wanted] = len(self._slices)
             self._slices.append(wanted)
-        return _remember(self._known, memo, known)
+        return known
+
+    def combo(self, number: int) -> Combo:
+        """The slices of a combination, in the order of GROUPINGS."""
+        slices = self.registry.slices
+        return tuple(None if part < 0 else slices[part] for part in self._slices[number])
 
     def project(self, tile: Tile, groupings: Iterable[str] = GROUPINGS) -> Tile:
         """A tile kept by combination, as a tile of slices."""

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ...schemas.events import ERROR_TYPES, STATUSES
 from . import metrics as m
 from .sketch import values_of
-from .slices import FLEET
+from .slices import COVERAGE, FLEET
 from .tiles import SLICE_BITS, Tile
 
 Floats = npt.NDArray[np.float64]
@@ -112,10 +112,10 @@ def rows_of(
         vanished: whether a worker fell silent within it.
 
     Returns:
-        Slice numbers, shape (s,), the fleet always among them; and the columns of the table
+        Slice numbers, shape (s,), the fleet always among them and coverage never; and the columns of the table
         `windows`, each of shape (s,).
     """
-    slices = np.union1d(tile.slices, np.array([FLEET]))
+    slices = np.setdiff1d(np.append(tile.slices, FLEET), COVERAGE)
     reader = Reader(tile, slices)
     columns: dict[str, Column] = {}
     columns |= _traffic(reader, length_s)
@@ -203,17 +203,19 @@ def _engine(reader: Reader) -> dict[str, Column]:
 
 def _coverage(reader: Reader, workers: int, vanished: bool) -> dict[str, Column]:
     """Coverage of the whole fleet, the same for every slice: what is missing has no dimensions."""
-    fleet = Reader(reader._tile, np.array([FLEET]))
-    counted = {
-        "received": int(fleet.counter(m.RECEIVED)[0]),
-        "missing": int(fleet.counter(m.MISSING)[0]),
-        "late": int(fleet.counter(m.LATE)[0]),
-        "duplicate": int(fleet.counter(m.DUPLICATE)[0]),
-        "rejected": int(fleet.counter(m.REJECTED)[0]),
-        "gap": int(fleet.counter(m.GAP)[0]),
+    # Panes of the first version kept it in the slice of the fleet.
+    fleet = Reader(reader._tile, np.array([FLEET, COVERAGE]))
+    counters = {
+        "received": m.RECEIVED,
+        "missing": m.MISSING,
+        "late": m.LATE,
+        "duplicate": m.DUPLICATE,
+        "rejected": m.REJECTED,
+        "gap": m.GAP,
     }
+    counted = {name: int(fleet.counter(metric).sum()) for name, metric in counters.items()}
     expected = counted["received"] + counted["missing"] + counted["gap"]
-    anonymous = int(fleet.counter(m.UNIDENTIFIED)[0])
+    anonymous = int(fleet.counter(m.UNIDENTIFIED).sum())
     state = coverage_state(expected, counted, vanished or anonymous > 0)
     size = len(reader.slices)
     everywhere: Mapping[str, int] = counted | {"expected": expected, "workers": workers}

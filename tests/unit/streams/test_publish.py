@@ -49,12 +49,12 @@ def test_tiles_survive_their_rows() -> None:
     assert tiles_from(both, number)[Span(10, 20)] == merge([a, a])
 
 
-def test_a_pane_amended_to_nothing_is_written_as_an_empty_row_of_the_fleet() -> None:
+def test_a_pane_amended_to_nothing_is_written_as_an_empty_row_of_coverage() -> None:
     assert tile_rows([(Span(1, 20), EMPTY)], registry().slices, 0, 7) is None
     rows = tile_rows([(Span(10, 20), EMPTY)], registry().slices, 0, 7)
     assert rows is not None
     (row,) = rows.to_pylist()
-    assert (row["grouping"], row["keys"], row["counts"]) == ("fleet", [], [])
+    assert (row["grouping"], row["keys"], row["counts"]) == ("coverage", [], [])
 
 
 def test_windows_say_null_for_nothing() -> None:
@@ -83,7 +83,7 @@ def test_the_ledger_and_coverage_as_rows() -> None:
     assert row["gaps"] == [{"1": 5, "2": 6}]
     tracker = BootTracker(S, S)
     tracker.apply(entry())
-    (boot,) = coverage_rows(tracker.changed(), 9).to_pylist()
+    (boot,) = coverage_rows(tracker.changed(), {(1, 0): 9}).to_pylist()
     assert (boot["expected"], boot["received"], boot["missing"], boot["gap"]) == (9, 7, 1, 1)
     assert boot["seen"] == [{"1": 0, "2": 5, "3": 3 * S}, {"1": 7, "2": 9, "3": 3 * S}]
     assert (boot["state"], boot["closed"], boot["late"]) == ("partial", True, 2)

@@ -7,16 +7,21 @@ missing labels and texts are empty strings, replaced rows are gone, the highest 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, cast
 from unittest import mock
 
 import pyarrow as pa
 from penstock.schemas.events import EventName
-from penstock.streams import processor as processor_module
+from penstock.streams import evaluator as evaluator_module
+from penstock.streams import ingestion as ingestion_module
+from penstock.streams import judge as judge_module
 from penstock.streams import recovery as recovery_module
 from penstock.streams.core.boots import Boot, LedgerEntry
+from penstock.streams.core.delta import Cuts, Source
 from penstock.streams.core.ingest import TABLES
+from penstock.streams.core.shards import group_of, shard_of
 from penstock.streams.core.slices import DIMENSIONS, SliceRegistry, stored_slice
 from penstock.streams.core.tiles import SECOND_US, Span, Tile
 from penstock.streams.publish import tiles_from
@@ -35,18 +40,34 @@ KEYS = {
 }
 
 
+FACTS = {
+    "frames_rows": ("incarnation", "partition", "offset", "part"),
+    "quarantine_rows": ("incarnation", "partition", "offset", "row_index"),
+}
+READBACK = (
+    "cells_between", "joined_feedback", "joined_feedback_between", "ledger_above", "ledger_between",
+    "ledger_cuts", "panes_touched", "rows_above", "rows_between", "stored_boots", "tile_loader",
+)  # fmt: skip
+
+
 class Crash(Exception):
     """The process dies here."""
 
 
 class MemoryStore:
-    """Tables as lists of rows; `crash_before` names an insert that does not happen any more."""
+    """Tables as dictionaries; `crash_before` names an insert that does not happen any more."""
 
     def __init__(self) -> None:
-        self.raw: dict[str, list[Row]] = {}
+        self.facts: dict[str, dict[tuple[Any, ...], Row]] = {}
         self.keyed: dict[str, dict[tuple[Any, ...], Row]] = {name: {} for name in KEYS}
         self.crash_before: str | None = None
         self.inserts = 0
+        self.retries = 0
+
+    @property
+    def raw(self) -> dict[str, list[Row]]:
+        """Tables of events and the ledger, each row once, as FINAL shows them."""
+        return {name: list(rows.values()) for name, rows in self.facts.items()}
 
     def insert(self, name: str, rows: pa.Table, token: str) -> None:
         """As Store.insert."""
@@ -55,7 +76,10 @@ class MemoryStore:
             raise Crash(name)
         self.inserts += 1
         if name not in KEYS:
-            self.raw.setdefault(name, []).extend(_micros(row) for row in rows.to_pylist())
+            table = self.facts.setdefault(name, {})
+            key_names = FACTS.get(name, ("boot_id", "seq"))
+            for row in rows.to_pylist():
+                table[tuple(row[part] for part in key_names)] = _micros(row)
             return
         table = self.keyed[name]
         for row in rows.to_pylist():
@@ -75,35 +99,55 @@ class MemoryStore:
 
     def command(self, sql: str) -> None:
         """Deletes of recovery."""
-        words = sql.split()
-        name = words[2].removeprefix("penstock.")
+        name = sql.split()[2].removeprefix("penstock.")
+        numbers = [int(found) for found in re.findall(r"(?:>|>=|=) (\d+)", sql)]
         if name in KEYS:
-            limit = int(words[-1])
             time = "pane_start" if name == "panes_rows" else "end"
+            closed_s, shard = numbers[0], numbers[-1]
             for key, row in list(self.keyed[name].items()):
-                if int(row[time].timestamp()) + row.get("pane_s", 0) > limit:
+                mine = row["partition"] if name == "panes_rows" else self.shard(row)
+                if int(row[time].timestamp()) + row.get("pane_s", 0) > closed_s and mine == shard:
                     del self.keyed[name][key]
             return
-        limit = int(words[-1])
-        self.raw[name] = [row for row in self.raw[name] if row["offset"] < limit]
+        for key, row in list(self.facts[name].items()):
+            if row["offset"] >= numbers[0]:
+                del self.facts[name][key]
+
+    def shard(self, row: Row) -> int:
+        """The shard that owns a row of windows."""
+        return shard_of(group_of(stored_slice(row["grouping"], row)), self.shards)
+
+    shards = 1
 
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
-        """The few questions that recovery and processor ask in SQL of their own."""
+        """The few questions that recovery and evaluation ask in SQL of their own."""
+        shard = (parameters or {}).get("shard", 0)
         if "max(offset) AS cut" in sql:
             offsets = [row["offset"] for row in self.raw.get("frames_rows", [])]
             return [{"n": len(offsets), "cut": max(offsets, default=0)}]
+        if "max(version)" in sql:
+            rows = self.keyed["checkpoints_rows"].values()
+            return [{"version": max((row["version"] for row in rows), default=0)}]
         if "checkpoints_rows" in sql:
             return [
                 {
+                    "incarnation": row["incarnation"],
                     "cut": row["cut"],
                     "closed_s": int(row["closed_ts"].timestamp()),
                     "stale_s": row["stale_s"],
+                    "cuts": [tuple(part.values()) for part in row["cuts"]],
+                    "losses": [tuple(part.values()) for part in row["losses"]],
                     "version": row["version"],
                 }
                 for row in self.keyed["checkpoints_rows"].values()
+                if row["partition"] == shard
             ]
         if "AS oldest_s" in sql:
-            panes = [row for row in self.keyed["panes_rows"].values() if row["pane_s"] >= 10]
+            panes = [
+                row
+                for row in self.keyed["panes_rows"].values()
+                if row["pane_s"] >= 10 and row["partition"] == shard
+            ]
             oldest = min((int(row["pane_start"].timestamp()) for row in panes), default=0)
             return [{"n": len(panes), "oldest_s": oldest}]
         if "count() AS n" in sql and "closed" in (parameters or {}):
@@ -113,22 +157,24 @@ class MemoryStore:
             limit = (parameters or {})["next"]
             return [{"n": sum(row["offset"] >= limit for row in self.raw.get(name, []))}]
         if "min(pane_start) AS first" in sql:
-            rows = [r for r in self.keyed["panes_rows"].values() if r["pane_s"] >= 10]
-            return sorted(rows, key=lambda row: row["pane_start"])
-        if "DISTINCT request_id" in sql:
-            return [{"request_id": r["request_id"]} for r in self.raw.get("feedback_rows", [])]
+            known = [r for r in self.keyed["panes_rows"].values() if r["pane_s"] >= 10]
+            known.sort(key=lambda row: row["pane_start"])
+            return [{name: row[name] for name in _SLICE} for row in known]
+        if "feedback_rows" in sql:
+            return self.raw.get("feedback_rows", [])[:1]
         if "penstock.releases" in sql:
             return []
         raise AssertionError(f"what is this? {sql}")
 
     # What readback.py does with SQL.
 
-    def tile_loader(self, store: Store, registry: SliceRegistry) -> Any:
+    def tile_loader(self, store: Store, registry: SliceRegistry, shard: int = 0) -> Any:
         def load(spans: Sequence[Span]) -> Mapping[Span, Tile]:
             wanted = set(spans)
             rows = [
                 row | {"start_s": int(row["pane_start"].timestamp())}
                 for row in self.keyed["panes_rows"].values()
+                if row["partition"] == shard
             ]
             return _tiles([r for r in rows if Span(r["pane_s"], r["start_s"]) in wanted], registry)
 
@@ -147,67 +193,90 @@ class MemoryStore:
         )
 
     def rows_between(
-        self, store: Store, kind: EventName, start_s: int, end_s: int | None
+        self, store: Store, kind: EventName, start_s: int, end_s: int | None, upto: Cuts
     ) -> pa.Table:
         rows = self.raw.get(f"{TABLES[kind]}_rows", [])
-        return _columns(kind, [row for row in rows if _within(row["ts"], start_s, end_s)])
-
-    def late_rows_after(self, store: Store, kind: EventName, cut: int) -> pa.Table:
-        rows = self.raw.get(f"{TABLES[kind]}_rows", [])
-        return _columns(kind, [row for row in rows if row["late"] and row["offset"] > cut])
-
-    def joined_feedback(self, store: Store, ids: Sequence[str], first_offset: int) -> pa.Table:
-        return _joined(
-            (f, r)
-            for f, r in self._pairs()
-            if f["request_id"] in ids and max(f["offset"], r["offset"]) >= first_offset
+        return _columns(
+            kind, [r for r in rows if _within(r["ts"], start_s, end_s) and _new(r, {}, upto)]
         )
 
-    def joined_feedback_between(self, store: Store, start_s: int, end_s: int | None) -> pa.Table:
-        return _joined((f, r) for f, r in self._pairs() if _within(r["ts"], start_s, end_s))
+    def rows_above(self, store: Store, kind: EventName, after: Cuts, upto: Cuts) -> pa.Table:
+        rows = self.raw.get(f"{TABLES[kind]}_rows", [])
+        return _columns(kind, [row for row in rows if _new(row, after, upto)])
 
-    def _pairs(self) -> Iterator[tuple[Row, Row]]:
+    def joined_feedback(self, store: Store, after: Cuts, upto: Cuts) -> pa.Table:
+        return _joined(
+            (f, r) for f, r in self._pairs(upto) if _new(f, after, upto) or _new(r, after, upto)
+        )
+
+    def joined_feedback_between(
+        self, store: Store, start_s: int, end_s: int | None, upto: Cuts
+    ) -> pa.Table:
+        return _joined((f, r) for f, r in self._pairs(upto) if _within(r["ts"], start_s, end_s))
+
+    def _pairs(self, upto: Cuts | None = None) -> Iterator[tuple[Row, Row]]:
         for judgement in self.raw.get("feedback_rows", []):
             for request in self.raw.get("requests_rows", []):
+                if upto is not None and not (_new(judgement, {}, upto) and _new(request, {}, upto)):
+                    continue
                 if request.get("status") and request.get("request_id") == judgement["request_id"]:
                     yield judgement, request
 
-    def panes_touched_after(self, store: Store, cut: int, closed_s: int) -> set[int]:
+    def panes_touched(self, store: Store, after: Cuts, upto: Cuts, closed_s: int) -> set[int]:
         times = [
             row["ts"]
             for name in ("requests_rows", "steps_rows")
             for row in self.raw.get(name, [])
-            if row["offset"] > cut
+            if _new(row, after, upto)
         ]
-        times += [r["clock_ts"] for r in self.raw.get("frames_rows", []) if r["offset"] > cut]
-        times += [r["ts"] for f, r in self._pairs() if max(f["offset"], r["offset"]) > cut]
+        times += [r["clock_ts"] for r in self.raw.get("frames_rows", []) if _new(r, after, upto)]
+        times += [r["ts"] for f, r in self._pairs() if _new(f, after, upto) or _new(r, after, upto)]
         panes = {time // SECOND_US // 10 * 10 for time in times}
         return {pane for pane in panes if pane < closed_s}
 
-    def ledger_after(self, store: Store, cut: int) -> list[LedgerEntry]:
-        return [entry for entry in self._ledger() if entry.offset > cut]
-
-    def ledger_between(self, store: Store, start_s: int, end_s: int | None) -> list[LedgerEntry]:
-        return [entry for entry in self._ledger() if _within(entry.clock_us, start_s, end_s)]
-
-    def _ledger(self) -> list[LedgerEntry]:
-        entries = []
+    def ledger_cuts(self, store: Store) -> dict[Source, int]:
+        cuts: dict[Source, int] = {}
         for row in self.raw.get("frames_rows", []):
+            source = row["incarnation"], row["partition"]
+            cuts[source] = max(cuts.get(source, -1), row["offset"])
+        return cuts
+
+    def ledger_above(self, store: Store, after: Cuts, upto: Cuts) -> list[LedgerEntry]:
+        return [entry for entry, row in self._ledger() if _new(row, after, upto)]
+
+    def ledger_between(
+        self, store: Store, start_s: int, end_s: int | None, upto: Cuts
+    ) -> list[LedgerEntry]:
+        return [
+            entry
+            for entry, row in self._ledger()
+            if _within(entry.clock_us, start_s, end_s) and _new(row, {}, upto)
+        ]
+
+    def _ledger(self) -> list[tuple[LedgerEntry, Row]]:
+        entries = []
+        found = sorted(self.facts.get("frames_rows", {}).items())
+        for _, row in found:
+            stored = row
             row = row | {"clock_us": row["clock_ts"], "append_us": row["append_ts"]}
             for name in ("ranges", "gaps"):
                 row[name] = [(pair["1"], pair["2"]) for pair in row[name]]
             for name in ("clock_ts", "append_ts", "epoch"):
                 del row[name]
-            entries.append(LedgerEntry(**row))
+            entries.append((LedgerEntry(**row), stored))
         return entries
 
-    def stored_boots(self, store: Store, since_us: int) -> list[tuple[Boot, int]]:
+    def stored_boots(
+        self, store: Store, since_us: int, partitions: Collection[int] | None = None
+    ) -> list[tuple[Boot, int]]:
         found = []
         for row in self.keyed["coverage_rows"].values():
             row = _micros(row)
             if row["last_append_ts"] < since_us:
                 continue
-            boot = Boot(row["worker_id"], row["boot_id"])
+            if partitions is not None and row["partition"] not in partitions:
+                continue
+            boot = Boot(row["worker_id"], row["boot_id"], row["partition"])
             for target, ranges in ((boot.seen, row["seen"]), (boot.dropped, row["dropped"])):
                 for part in ranges:
                     target.add(part["1"], part["2"], part["3"])
@@ -222,22 +291,19 @@ class MemoryStore:
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[Store]:
-        """The processor's and recovery's readback answered from here."""
+        """What the shells read back is answered from here."""
         with contextlib.ExitStack() as stack:
-            for module, names in (
-                (
-                    recovery_module,
-                    (
-                        "joined_feedback_between", "late_rows_after", "ledger_after",
-                        "ledger_between", "panes_touched_after", "rows_between", "stored_boots",
-                        "tile_loader",
-                    ),
-                ),
-                (processor_module, ("cells_between", "joined_feedback")),
-            ):  # fmt: skip
-                for name in names:
-                    stack.enter_context(mock.patch.object(module, name, getattr(self, name)))
+            for module in (recovery_module, evaluator_module, ingestion_module, judge_module):
+                for name in READBACK:
+                    if hasattr(module, name):
+                        stack.enter_context(mock.patch.object(module, name, getattr(self, name)))
             yield cast(Store, self)
+
+
+def _new(row: Row, after: Cuts, upto: Cuts) -> bool:
+    """Whether a row was applied, and not yet at the cuts before."""
+    source = row["incarnation"], row["partition"]
+    return bool(after.get(source, -1) < row["offset"] <= upto.get(source, -1))
 
 
 def _within(time_us: int, start_s: int, end_s: int | None) -> bool:

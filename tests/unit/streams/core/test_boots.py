@@ -15,6 +15,7 @@ from penstock.streams.core.boots import (
     LedgerEntry,
     pane_of,
 )
+from penstock.streams.core.fleet import Fleet
 
 S = 1_000_000
 DAY = 86_400 * S
@@ -58,22 +59,40 @@ def tracker() -> BootTracker:
     return BootTracker(lateness_us=2 * S, timeout_us=30 * S)
 
 
+def losses_of(boots: BootTracker) -> Counter[tuple[int, int]]:
+    """What is missing of all boots, as evaluation is told."""
+    total: Counter[tuple[int, int]] = Counter()
+    for presence in boots.presences([*boots.boots.values()]):
+        total.update(presence.losses)
+    return total
+
+
+def told(boots: BootTracker) -> Fleet:
+    fleet = Fleet()
+    fleet.tell(boots.presences([*boots.boots.values()]))
+    return fleet
+
+
 def test_a_hole_counts_in_the_pane_behind_it_until_it_is_filled() -> None:
     boots = tracker()
     boots.apply(entry(ranges=[(0, 5)], next_seq=5, clock_us=5 * S))
-    change = boots.apply(entry(ranges=[(8, 10)], next_seq=10, clock_us=25 * S))
-    assert change[20, m.MISSING] == 3
-    change = boots.apply(entry(ranges=[(5, 8)], next_seq=8, clock_us=15 * S))
-    assert change[20, m.MISSING] == -3
-    assert change[10, m.RECEIVED] == 3
+    boots.apply(entry(ranges=[(8, 10)], next_seq=10, clock_us=25 * S))
+    fleet = told(boots)
+    assert fleet.losses() == {"b": {(20, m.MISSING): 3}}
+    filling = entry(ranges=[(5, 8)], next_seq=8, clock_us=15 * S)
+    boots.apply(filling)
+    change = fleet.tell(boots.presences(boots.changed()))
+    assert change == {(20, m.MISSING): -3}
+    assert fleet.losses() == {}
+    assert filling.coverage()[10, m.RECEIVED] == 3
     assert boots.boots["b"].missing == 0
     assert boots.boots["b"].state == "ok"
 
 
 def test_what_was_declared_as_dropped_is_a_gap_and_not_missing() -> None:
     boots = tracker()
-    change = boots.apply(entry(ranges=[(0, 2)], gaps=[(2, 5)], next_seq=8, clock_us=5 * S))
-    assert (change[0, m.GAP], change[0, m.MISSING]) == (3, 3)
+    boots.apply(entry(ranges=[(0, 2)], gaps=[(2, 5)], next_seq=8, clock_us=5 * S))
+    assert losses_of(boots) == {(0, m.GAP): 3, (0, m.MISSING): 3}
     boot = boots.boots["b"]
     assert (boot.gap, boot.missing, boot.state) == (3, 3, "partial")
     boots.apply(entry(ranges=[(2, 4)], next_seq=8, clock_us=6 * S))  # it arrived after all
@@ -98,10 +117,10 @@ def test_any_order_of_frames_ends_in_the_same_losses() -> None:
     ]
     totals = []
     for order in (entries, entries[::-1], entries[3:] + entries[:3]):
-        boots, total = tracker(), Counter[tuple[int, int]]()
+        boots = tracker()
         for item in order:
-            total.update(boots.apply(item))
-        totals.append({key: value for key, value in total.items() if value})
+            boots.apply(item)
+        totals.append(losses_of(boots))
     assert totals[0] == totals[1] == totals[2]
 
 
@@ -120,8 +139,9 @@ def test_the_watermark_is_the_slowest_active_boot_less_the_lateness() -> None:
     assert boots.watermark_us == 129 * S
     assert boots.boots["b"].vanished
     assert boots.boots["b"].state == "unknown"
-    assert boots.any_vanished(60 * S, 61 * S)
-    assert not boots.any_vanished(61 * S, 99 * S)
+    fleet = told(boots)
+    assert fleet.any_vanished(60 * S, 61 * S)
+    assert not fleet.any_vanished(61 * S, 99 * S)
     assert boots.boots["a"].state == "closed"
 
 
@@ -142,16 +162,17 @@ def test_a_clock_that_runs_ahead_counts_as_now() -> None:
 def test_posts_without_identity_are_one_boot_that_never_holds_back() -> None:
     boots = tracker()
     for n in range(3):
-        change = boots.apply(
-            entry(
-                boot_id=f"post-{n}", identified=False, ranges=[(0, 5)], next_seq=9, clock_us=n * S
-            )
+        post = entry(
+            boot_id=f"post-{n}", identified=False, ranges=[(0, 5)], next_seq=9, clock_us=n * S
         )
-        assert change[0, m.UNIDENTIFIED] == 5
+        boots.apply(post)
+        assert post.coverage()[0, m.UNIDENTIFIED] == 5
     assert [*boots.boots] == [ANONYMOUS]
     assert boots.active(0) == []
     assert boots.boots[ANONYMOUS].state == "unknown"
-    assert boots.workers(0, 10 * S) == 1
+    assert told(boots).workers(0, 10 * S) == 1
+    boots.apply(entry(boot_id="post", partition=3, identified=False))
+    assert [*boots.boots] == [ANONYMOUS, f"{ANONYMOUS} 3"]
 
 
 def test_changed_boots_are_told_once() -> None:
@@ -174,7 +195,37 @@ def test_boots_are_forgotten_when_their_rows_would_be_too_late() -> None:
     assert [*boots.boots] == ["a"]
     boots.forget(30 * DAY + 1, 30 * DAY)
     assert not boots.boots
-    assert boots.losses() == []
+    assert losses_of(boots) == {}
+
+
+def test_a_partition_that_moves_takes_its_boots_along() -> None:
+    boots = tracker()
+    boots.apply(entry(boot_id="a", partition=1, clock_us=5 * S))
+    boots.apply(entry(boot_id="b", partition=2, clock_us=5 * S))
+    boots.drop(1)
+    assert [*boots.boots] == ["b"]
+
+
+def test_the_watermark_waits_for_what_is_not_read_yet() -> None:
+    boots = tracker()
+    boots.apply(entry(boot_id="a", partition=1, clock_us=50 * S, append_us=50 * S))
+    boots.advance(500 * S, {1: 50 * S})  # a backlog: nobody is silent
+    assert boots.watermark_us == 48 * S
+    assert not boots.boots["a"].vanished
+    boots.advance(500 * S, {2: 60 * S})  # another partition has one, and this one is silent
+    assert boots.watermark_us == 58 * S
+    assert boots.boots["a"].vanished
+
+
+def test_a_fleet_forgets_boots_that_stopped_long_ago() -> None:
+    boots = tracker()
+    boots.apply(entry(boot_id="a", ranges=[(3, 5)], clock_us=5 * S, append_us=5 * S))
+    fleet = told(boots)
+    assert fleet.newest_us == 5 * S
+    fleet.forget(5 * S)
+    assert fleet.losses() == {"a": {(0, m.MISSING): 3}}
+    fleet.forget(5 * S + 1)
+    assert fleet.losses() == {}
 
 
 def test_an_adopted_boot_goes_on() -> None:
@@ -182,6 +233,6 @@ def test_an_adopted_boot_goes_on() -> None:
     first.apply(entry(ranges=[(0, 2), (4, 6)], next_seq=6, clock_us=33 * S, append_us=40 * S))
     second = tracker()
     second.adopt(first.boots["b"])
-    assert second.losses() == first.losses()
+    assert losses_of(second) == losses_of(first)
     assert second.newest_us == 33 * S
     assert pane_of(33 * S) == 30

@@ -9,9 +9,9 @@ from penstock.streams.core import metrics as m
 from penstock.streams.core.boots import BootTracker
 from penstock.streams.core.decode import Batch, decode_frame
 from penstock.streams.core.ingest import Arrival, Flush
+from penstock.streams.core.intake import Intake
 from penstock.streams.core.json_events import Rejected, read_json
-from penstock.streams.core.pipeline import Pipeline
-from penstock.streams.core.slices import SliceRegistry
+from penstock.streams.core.slices import Combos, SliceRegistry
 
 S = 1_000_000
 START_US = 1_767_225_600 * S
@@ -20,8 +20,12 @@ DAY = 86_400 * S
 
 @pytest.fixture
 def flush() -> Flush:
-    tracker = BootTracker(2 * S, 30 * S)
-    return Flush(Pipeline(tracker, SliceRegistry(500, 500), lambda spans: {}), 30 * DAY)
+    return Flush(Intake(BootTracker(2 * S, 30 * S), Combos(SliceRegistry(500, 500))), 30 * DAY)
+
+
+def covered(flush: Flush, metric: int) -> int:
+    """What the frames of a flush add to a counter of the first pane."""
+    return sum(entry.coverage()[START_US // S, metric] for entry in flush.entries)
 
 
 def batch(seq0: int, rows: list[dict[str, Any]], kind: Any = "request", **header: Any) -> Batch:
@@ -56,9 +60,8 @@ def test_every_row_is_accepted_or_a_duplicate_or_rejected(flush: Flush) -> None:
     assert flush.tables()["request"]["row_index"].to_pylist() == [0, 2, 12]
     assert [entry.ranges for entry in flush.entries] == [[(0, 3)], [(3, 4)]]
     assert [item["seq"] for item in flush.quarantine()] == [1]
-    assert flush.coverage[START_US // S, m.MISSING] == 0
-    assert flush.coverage[START_US // S, m.RECEIVED] == 4
-    assert flush.coverage[START_US // S, m.REJECTED] == 1
+    assert (covered(flush, m.RECEIVED), covered(flush, m.REJECTED)) == (4, 1)
+    assert flush.intake.tracker.boots["b"].missing == 0
 
 
 def test_an_event_from_the_future_counts_now(flush: Flush) -> None:
@@ -74,7 +77,7 @@ def test_a_row_older_than_raw_rows_are_kept_is_too_late(flush: Flush) -> None:
 
 
 def test_late_rows_are_told(flush: Flush) -> None:
-    flush.pipeline.closed_s = START_US // S + 1
+    flush.intake.tracker.watermark_us = START_US + S
     flush.admit(batch(0, [row(), row(ts=START_US + S)]), arrival())
     assert flush.tables()["request"]["late"].to_pylist() == [True, False]
     assert flush.entries[0].late == 1
@@ -84,8 +87,8 @@ def test_a_heartbeat_only_moves_the_clock(flush: Flush) -> None:
     found = flush.admit(batch(5, [], "control", closing=True), arrival())
     assert found.accepted == 0
     assert flush.tables() == {}
-    assert flush.pipeline.tracker.boots["b"].closed
-    assert flush.coverage[START_US // S, m.MISSING] == 5
+    assert flush.intake.tracker.boots["b"].closed
+    assert flush.intake.tracker.boots["b"].missing == 5
 
 
 def test_numbers_of_json_rows_may_come_in_any_order_and_twice(flush: Flush) -> None:
@@ -113,23 +116,22 @@ def test_a_row_that_cannot_be_read_is_in_the_ledger_and_in_quarantine(flush: Flu
     assert (found.index, found.reason) == (4, "malformed")
     assert flush.entries[1].offset == 1  # so that recovery keeps what is in quarantine at it
     assert flush.entries[1].ranges == [(2, 3)]
-    assert flush.coverage[START_US // S, m.REJECTED] == 1
+    assert covered(flush, m.REJECTED) == 1
     assert len(flush.quarantine()) == 1
 
 
 def test_a_refused_row_of_an_unknown_boot_does_not_hold_windows_back(flush: Flush) -> None:
     flush.refuse(rejected(None), arrival())
-    assert flush.pipeline.tracker.active(START_US) == []
-    assert flush.coverage[START_US // S, m.REJECTED] == 1
-    assert flush.coverage[START_US // S, m.MISSING] == 0
+    assert flush.intake.tracker.active(START_US) == []
+    assert covered(flush, m.REJECTED) == 1
 
 
 def test_full_grouping_sets_are_decided_in_the_order_of_arrival() -> None:
-    pipeline = Pipeline(BootTracker(2 * S, 30 * S), SliceRegistry(1, 1), lambda spans: {})
-    flush = Flush(pipeline, 30 * DAY)
+    intake = Intake(BootTracker(2 * S, 30 * S), Combos(SliceRegistry(1, 1)))
+    flush = Flush(intake, 30 * DAY)
     flush.admit(batch(0, [row(tenant="a"), row(tenant="b")]), arrival())
     assert flush.tables()["request"]["overflow"].to_pylist() == [0, 128]
-    later = Flush(pipeline, 30 * DAY)
+    later = Flush(intake, 30 * DAY)
     later.admit(batch(2, [row(tenant="b"), row(tenant="a"), row(model="n")]), arrival(1))
     bits = later.tables()["request"]["overflow"].to_pylist()
     assert bits[:2] == [128, 0]

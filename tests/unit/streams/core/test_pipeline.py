@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -112,10 +111,10 @@ def test_late_rows_wait_for_a_cell_through_a_crash() -> None:
         world.tick(seconds(25))
         late = [{"ts": seconds(3), "status": "ok"}]
         world.deliver([Sent("request", "w", "b", 2, late, seconds(25), 3)], seconds(25.2))
-        assert world.processor.pipeline.waiting
         world.tick(seconds(25.5))
+        assert world.pipeline.waiting
         world.restart()
-        assert world.processor.pipeline.waiting
+        assert world.pipeline.waiting
         world.settle()
         world.check(HORIZON_S)
 
@@ -126,11 +125,11 @@ def test_offsets_never_go_below_the_checkpoint() -> None:
         world = World(store)
         rows = [{"ts": seconds(1), "status": "ok"}]
         world.deliver([Sent("request", "w", "b", 0, rows, seconds(5), 1)], seconds(5))
-        world.processor.next_offset += 7  # taken by rows that could not be read
         world.tick(seconds(8))
-        before = world.processor.next_offset
+        before = world.next_offset
+        del store.facts["frames_rows"]  # an older copy of the ledger
         world.restart()
-        assert world.processor.next_offset == before
+        assert world.next_offset >= before
 
 
 def test_nothing_closes_before_there_is_anything() -> None:
@@ -138,6 +137,6 @@ def test_nothing_closes_before_there_is_anything() -> None:
     with store.installed():
         world = World(store)
         world.tick(seconds(1))
-        assert world.processor.pipeline.closed_s is None
-        assert not world.processor.pipeline.is_late(np.array([5])).any()
+        assert world.pipeline.closed_s is None
+        assert not world.ingestion.tracker.watermark_us
         assert store.inserts == 0

@@ -9,14 +9,15 @@ from typing import Any
 
 from penstock.schemas.config import Configuration
 from penstock.schemas.frames import FrameHeader, encode_frame
-from penstock.streams.core.boots import ANONYMOUS
+from penstock.streams.core.boots import ANONYMOUS, LedgerEntry
 from penstock.streams.core.decode import decode_frame
-from penstock.streams.core.ingest import TABLES, Arrival, Flush
+from penstock.streams.core.ingest import Arrival
+from penstock.streams.core.pipeline import Pipeline
 from penstock.streams.core.slices import GROUPINGS
 from penstock.streams.core.windows import WINDOWS, tick_s
-from penstock.streams.processor import Processor
-from penstock.streams.publish import event_rows, ledger_rows
-from penstock.streams.recovery import recover
+from penstock.streams.evaluator import Evaluator
+from penstock.streams.ingestion import Ingestion
+from penstock.streams.recovery import remove_unacknowledged
 from penstock.tests.unit.streams.core.bruteforce import FLEET, Row, SliceKey, Truth, slices_of
 from penstock.tests.unit.streams.core.memory import Crash
 
@@ -72,61 +73,68 @@ class World:
         self.configuration = configuration or Configuration()
         self.truth = Truth()
         self.now_us = 0
-        self.processor: Processor
         self.restart()
 
     def restart(self) -> None:
         """Forget everything but the store."""
         self.store.expire(self.now_us)
-        recovered = recover(self.store, self.configuration, (), self.now_us)
-        self.processor = Processor(self.store, self.configuration, (), recovered, Counter())
+        store = self.store
+        self.next_offset = remove_unacknowledged(store, 0)
+        self.ingestion = Ingestion(store, self.configuration, 1, Counter())
+        self.ingestion.assign(0, self.now_us)
+        self.evaluator = Evaluator(store, self.configuration, 1, Counter(), lambda: self.now_us)
+        self.evaluator.assign(0)
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """Of the only shard."""
+        return self.evaluator.shards[0].pipeline
 
     def deliver(self, frames: Sequence[Sent], now_us: int, crash: str | None = None) -> None:
         """One flush; `crash` names the insert before which the process dies, or `count`."""
         self.now_us = now_us
-        append_us = self.processor.append_time(now_us)
-        retention = self.configuration.retention.warm_days * 86_400 * SECOND
-        flush = Flush(self.processor.pipeline, retention)
+        flush = self.ingestion.begin()
         for sent in frames:
             arrival = Arrival(
                 incarnation=1,
                 partition=0,
-                offset=self.processor.take_offset(),
-                append_us=append_us,
+                offset=self.next_offset,
+                append_us=now_us,
                 identified=sent.identified,
             )
+            self.next_offset += 1
             flush.admit(decode_frame(sent.encoded()), arrival)
-        tables = flush.tables()
+        self.store.crash_before = "frames_rows" if crash == "ledger" else None
         try:
-            token = f"{self.processor.life}-{self.processor.next_offset}"
-            for kind, table in tables.items():
-                self.store.insert(f"{TABLES[kind]}_rows", event_rows(table), token)
-            if crash == "ledger":
-                raise Crash(crash)
-            self.store.insert("frames_rows", ledger_rows(flush.entries, 0), token)
+            tables = self.ingestion.commit(flush, ())
         except Crash:
             self.restart()  # the sender sends again, later
             return
         for sent, entry in zip(frames, flush.entries, strict=True):
-            counts = self.truth.deliver(
-                sent.kind, sent.worker_id, sent.boot_id, sent.seq0, sent.rows,
-                append_us=append_us, clock_us=sent.clock_us, closing=sent.closing, gaps=sent.gaps,
-                next_seq=max(sent.next_seq, sent.seq0 + len(sent.rows)),
-                identified=sent.identified,
-            )  # fmt: skip
-            assert counts == (entry.stored, entry.duplicate, entry.rejected)
-            self.truth.late(sent.clock_us, append_us, entry.late)
+            self.tell(sent, entry)
         if crash == "count":
             self.restart()
             return
-        self.processor.count(flush, tables, self.processor.first_offset(flush))
+        self.ingestion.count(flush, tables)
+
+    def tell(self, sent: Sent, entry: LedgerEntry) -> None:
+        """The truth of one applied frame."""
+        counts = self.truth.deliver(
+            sent.kind, sent.worker_id, sent.boot_id, sent.seq0, sent.rows,
+            append_us=entry.append_us, clock_us=sent.clock_us, closing=sent.closing, gaps=sent.gaps,
+            next_seq=max(sent.next_seq, sent.seq0 + len(sent.rows)),
+            identified=sent.identified,
+        )  # fmt: skip
+        assert counts == (entry.stored, entry.duplicate, entry.rejected)
+        self.truth.late(sent.clock_us, entry.append_us, entry.late)
 
     def tick(self, now_us: int, crash: str | None = None) -> None:
         """Publish; `crash` names the insert before which the process dies."""
         self.now_us = now_us
         self.store.crash_before = crash
         try:
-            self.processor.publish(now_us)
+            self.evaluator.add(0, self.ingestion.take(now_us))
+            self.evaluator.publish(now_us)
         except Crash:
             self.restart()
         self.store.crash_before = None
@@ -143,7 +151,7 @@ class World:
             How many rows were compared.
         """
         self._tell_overflow()
-        closed_s = self.processor.pipeline.closed_pane_s
+        closed_s = self.pipeline.closed_pane_s
         assert closed_s is not None
         stored: dict[tuple[int, int], dict[SliceKey, Row]] = {}
         for row in self.store.keyed["windows_rows"].values():
@@ -175,7 +183,7 @@ class World:
                 if not same(got[name], value, name):
                     message = f"{length_s} s to {end_s}, {key}, {name}: {got[name]!r} != {value!r}"
                     raise AssertionError(message)
-        fresh = self.processor.pipeline.window(length_s, end_s)
+        fresh = self.pipeline.window(length_s, end_s)
         for name in KNOWN_THEN:
             assert fresh.columns[name][0] == truth[FLEET][name], (length_s, end_s, name)
         return len(truth)

@@ -1,0 +1,217 @@
+"""Evaluation: deltas become panes, windows and verdicts in the store, for any number of shards."""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from ..schemas.config import Configuration
+from ..schemas.errors import InvalidFrame
+from .core.delta import Delta, Source
+from .core.gating import Marker, counters_for
+from .core.ingest import DAY_US, counted
+from .core.pipeline import Closing
+from .core.shard import Shard, above
+from .core.shards import gate_shard, owner
+from .core.tally import measure_feedback
+from .core.tiles import SECOND_US
+from .judge import Judge, stored_markers
+from .publish import checkpoint_rows, tile_rows, verdict_rows, version_of, window_rows
+from .readback import joined_feedback, ledger_above, rows_above, stored_boots
+from .recovery import KINDS, coverage_of, presence_of, recover_shard
+from .store import Store
+from .wire import decode_delta
+
+
+@dataclass(slots=True)
+class _Held:
+    """A shard with its gates."""
+
+    shard: Shard
+    judge: Judge
+    published: tuple[int, tuple[int, int]] = (-1, (0, 0))
+
+
+class Evaluator:
+    """Windows, gates and their rows in the store. Not for several threads at once.
+
+    Args:
+        store: migrated.
+        configuration: gates and limits.
+        shards: how many there are in all.
+        totals: counters of the process, added to.
+        clock: integer microseconds UTC.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        configuration: Configuration,
+        shards: int,
+        totals: Counter[str],
+        clock: Callable[[], int],
+    ) -> None:
+        self._store = store
+        self._configuration = configuration
+        self._shards = shards
+        self._totals = totals
+        self._clock = clock
+        self._counters = counters_for(configuration.gates)
+        self._life = uuid.uuid4().hex
+        self._serial = itertools.count()
+        self._held: dict[int, _Held] = {}
+        self._markers: list[Marker] = []
+
+    @property
+    def shards(self) -> list[Shard]:
+        """The shards held."""
+        return [held.shard for held in self._held.values()]
+
+    def assign(self, shard: int) -> None:
+        """Take a shard over, rebuilding it from the store.
+
+        Raises:
+            StoreError: the store is away; nothing was taken over.
+        """
+        now_us = self._clock()
+        self._markers = stored_markers(self._store)
+        rebuilt = recover_shard(
+            self._store, self._configuration, self._counters, shard, self._shards, now_us
+        )
+        gates = [g for g in self._configuration.gates if gate_shard(g, self._shards) == shard]
+        self._held[shard] = _Held(rebuilt, Judge(self._store, gates, rebuilt, self._markers))
+
+    def release(self, shard: int) -> None:
+        """Let go of a shard."""
+        self._held.pop(shard, None)
+
+    def reset(self) -> None:
+        """Let go of all shards."""
+        self._held.clear()
+
+    def apply(self, shard: int, message: bytes) -> None:
+        """Take in one message of the panes topic; bytes that are no delta are passed over.
+
+        Raises:
+            StoreError: rows had to be read and were not; assign the shard again.
+        """
+        try:
+            delta = decode_delta(message)
+        except InvalidFrame:
+            self._totals["deltas_invalid"] += 1
+            return
+        self.add(shard, delta)
+
+    def add(self, shard: int, delta: Delta) -> None:
+        """Take in a delta; what it does not continue is read from the store.
+
+        Raises:
+            StoreError: as `apply`.
+        """
+        held = self._held.get(shard)
+        if held is None:
+            return
+        lacking = held.shard.lacks(delta)
+        if lacking is None:
+            held.shard.apply(delta)
+        else:
+            self._fill(held.shard, lacking)
+            held.shard.hear(delta)
+        if delta.releases or lacking:
+            self._markers = stored_markers(self._store)
+            held.judge.enter_epochs(self._markers)
+
+    def _fill(self, shard: Shard, lacking: dict[Source, tuple[int, int]]) -> None:
+        """Count what a lost, repeated or overlapping delta leaves open, from the rows themselves."""
+        combos = shard.pipeline.combos
+        for source, (after, cut) in lacking.items():
+            self._totals["deltas_refilled"] += 1
+            low, high = {source: after}, {source: cut}
+            tables = {kind: rows_above(self._store, kind, low, high) for kind in KINDS}
+            entries = ledger_above(self._store, low, high)
+            for kind, table in tables.items():
+                if table.num_rows:
+                    shard.pipeline.count(counted(combos, kind, table, self._counters))
+            shard.fill(source, cut, {}, coverage_of(entries))
+            shard.feedback |= any(entry.kind == "feedback" for entry in entries)
+        partitions = {partition for _, partition in lacking}
+        if partitions:
+            now_us = self._clock()
+            since_us = now_us - self._configuration.retention.warm_days * DAY_US
+            timeout_us = int(self._configuration.time.boot_timeout_s * SECOND_US)
+            boots = stored_boots(self._store, since_us, partitions)
+            change = shard.fleet.tell(presence_of(boot, now_us, timeout_us) for boot, _ in boots)
+            shard.pipeline.cover(change)
+
+    def publish(self, now_us: int, final: bool = False) -> None:
+        """Close what the watermarks passed and store the results, the checkpoints last.
+
+        Args:
+            now_us: the clock, integer microseconds.
+            final: no later call comes, so nothing is put off.
+
+        Raises:
+            StoreError: not everything was stored; assign the shards again.
+        """
+        closings: list[tuple[_Held, Closing]] = []
+        for held in self._held.values():
+            self._join(held.shard)
+            closing = held.shard.close(now_us, final)
+            closed_s = held.shard.pipeline.closed_s
+            news = closed_s, held.shard.version
+            if closed_s is not None and (news != held.published or final):
+                closings.append((held, closing))
+                held.published = closed_s, held.shard.version
+        if not closings:
+            return
+        self._store_tiles(closings)
+        self._insert("checkpoints_rows", checkpoint_rows([h.shard for h, _ in closings], now_us))
+        # Last: a verdict that was lost is told again from the stored cells.
+        verdicts = [row for held, closing in closings for row in held.judge.judge(closing)]
+        if verdicts:
+            self._insert("verdicts_rows", verdict_rows(verdicts))
+        kept_us = self._configuration.retention.warm_days * DAY_US
+        for held, _ in closings:
+            held.shard.pipeline.stored()
+            held.shard.fleet.forget(now_us - kept_us)
+
+    def _join(self, shard: Shard) -> None:
+        """Feedback amends its request's panes, whichever of the two came first."""
+        if shard.feedback and above(shard.joined, shard.applied):
+            joined = joined_feedback(self._store, shard.joined, shard.applied)
+            if joined.num_rows:
+                measured = measure_feedback(joined)
+                shard.pipeline.count(
+                    counted(shard.pipeline.combos, "request", joined, (), measured)
+                )
+        shard.joined = dict(shard.applied)
+
+    def _store_tiles(self, closings: Sequence[tuple[_Held, Closing]]) -> None:
+        tiles, windows = [], []
+        for held, closing in closings:
+            shard = held.shard
+            slices = shard.pipeline.combos.registry.slices
+            version = version_of(*shard.version)
+            mine = None if self._shards == 1 else owner(shard.number, self._shards)
+            found = [*closing.cells, *closing.tiles.items()]
+            state = "partial" if shard.stalled else "complete"
+            tiles.append(tile_rows(found, slices, shard.number, version, state, mine))
+            windows.append(window_rows(closing.windows, slices, version, mine))
+        for name, total, parts in (
+            ("panes_rows", "panes_published", tiles),
+            ("windows_rows", "windows_written", windows),
+        ):
+            some = [part for part in parts if part is not None]
+            if some:
+                rows = pa.concat_tables(some)
+                self._insert(name, rows)
+                self._totals[total] += rows.num_rows
+
+    def _insert(self, name: str, rows: pa.Table) -> None:
+        # Derived rows replace themselves: the token only has to differ from every other insert's.
+        self._store.insert(name, rows, f"{name}-{self._life}-{next(self._serial)}")

@@ -1,0 +1,155 @@
+"""Ingestion: messages become durable rows, the ledger tells that they are, and a delta what they add.
+
+Order is everything. Raw rows first, then the ledger: a row of it says that a message was applied. What
+is counted afterwards is only ever told to evaluation, which reads the rows from the store where it
+missed a delta.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from ..schemas.config import Configuration
+from ..schemas.events import EventName
+from .core import metrics as m
+from .core.delta import Collector, Delta, Source
+from .core.gating import counters_for
+from .core.ingest import DAY_US, TABLES, Flush, counted
+from .core.intake import Intake
+from .core.slices import Combos
+from .publish import coverage_rows, event_rows, ledger_rows, quarantine_rows
+from .readback import ledger_cuts
+from .recovery import coverage_of, known_slices, new_tracker, recover_boots
+from .store import Store
+
+COUNTED: tuple[EventName, ...] = ("request", "step")
+
+
+class Ingestion:
+    """What one processor does with what arrives, for any number of partitions.
+
+    Not for several threads at once.
+
+    Args:
+        store: migrated.
+        configuration: limits, times, and the gates whose counters are kept.
+        incarnation: life of the topic.
+        totals: counters of the process, added to.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        configuration: Configuration,
+        incarnation: int,
+        totals: Counter[str],
+    ) -> None:
+        self._store = store
+        self._configuration = configuration
+        self.incarnation = incarnation
+        self._totals = totals
+        self._counters: Sequence[m.Threshold | m.CostScore] = counters_for(configuration.gates)
+        self._retention_us = configuration.retention.warm_days * DAY_US
+        self.life = uuid.uuid4().hex  # tokens of one life never repeat those of another
+        self._serial = 0
+        self.cuts: dict[Source, int] = {}  # of every incarnation of the partitions held
+        self.tracker = new_tracker(configuration)
+        self._combos = Combos(known_slices(store, configuration))
+        self._intake = Intake(self.tracker, self._combos)
+        self._collector = Collector(self._combos)
+
+    def source(self, partition: int) -> Source:
+        """The partition in its present life."""
+        return self.incarnation, partition
+
+    def assign(self, partition: int, now_us: int) -> int:
+        """Take a partition over; returns its cut, -1 where nothing of it was applied yet.
+
+        Raises:
+            StoreError: the store is away; nothing was taken over.
+        """
+        cuts = {s: cut for s, cut in ledger_cuts(self._store).items() if s[1] == partition}
+        cuts.setdefault(self.source(partition), -1)
+        self.tracker.drop(partition)
+        since_us = now_us - self._retention_us
+        recover_boots(self._store, self.tracker, partition, cuts, since_us)
+        self.cuts.update(cuts)
+        cut = cuts[self.source(partition)]
+        self._collector.begin(self.source(partition), cut)
+        return cut
+
+    def release(self, partition: int) -> None:
+        """Let go of a partition."""
+        self.tracker.drop(partition)
+        self._collector.end(self.source(partition))
+        self.cuts = {source: cut for source, cut in self.cuts.items() if source[1] != partition}
+
+    def begin(self) -> Flush:
+        """A flush to admit messages to."""
+        return Flush(self._intake, self._retention_us)
+
+    def commit(
+        self, flush: Flush, quarantine: Sequence[Mapping[str, Any]]
+    ) -> Mapping[EventName, pa.Table]:
+        """Make a flush durable: returning means that it is.
+
+        Args:
+            flush: everything of it was appended on one day.
+            quarantine: its rejected rows, as they are to be kept.
+
+        Returns:
+            The rows by kind of event, to be given to `count`.
+
+        Raises:
+            StoreError: the outcome is unknown; memory is ahead of the store and must be rebuilt.
+        """
+        tables = flush.tables()
+        self._serial += 1
+        token = f"{self.life}-{self._serial}"
+        for kind, table in tables.items():
+            self._store.insert(f"{TABLES[kind]}_rows", event_rows(table), token)
+        if quarantine:
+            self._store.insert("quarantine_rows", quarantine_rows(quarantine), token)
+        if flush.entries:
+            self._store.insert("frames_rows", ledger_rows(flush.entries, 0), token)
+        for entry in flush.entries:
+            self.cuts[entry.incarnation, entry.partition] = entry.offset
+        return tables
+
+    def count(self, flush: Flush, tables: Mapping[EventName, pa.Table]) -> None:
+        """Add durable rows to what is told next."""
+        for kind in COUNTED:
+            if kind in tables:
+                self._collector.count(counted(self._combos, kind, tables[kind], self._counters))
+        self._collector.cover(coverage_of(flush.entries))
+        self._collector.feedback |= "feedback" in tables
+        self._collector.releases |= "release" in tables
+        self._totals["late"] += sum(entry.late for entry in flush.entries)
+        self._totals["flushes"] += 1
+        self._totals["frames"] += len(flush.entries)
+
+    def take(self, now_us: int, behind: Mapping[int, int] | None = None) -> Delta:
+        """Store the boots that changed, and tell what was counted since the last call.
+
+        Args:
+            now_us: the clock, integer microseconds.
+            behind: partitions that are not read to their end -> append time of what was read last.
+
+        Raises:
+            StoreError: the boots were not stored; memory must be rebuilt.
+        """
+        self.tracker.advance(now_us, behind)
+        self.tracker.forget(now_us, self._retention_us)
+        boots = self.tracker.changed()
+        presences = self.tracker.presences(boots)
+        if boots:
+            self._serial += 1
+            rows = coverage_rows(boots, self.cuts)
+            self._store.insert("coverage_rows", rows, f"{self.life}-{self._serial}")
+        cuts = {s: cut for s, cut in self.cuts.items() if s[0] == self.incarnation}
+        return self._collector.take(cuts, self.tracker.watermark_us, presences)
