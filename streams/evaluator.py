@@ -107,27 +107,30 @@ class Evaluator:
             return
         self.add(shard, delta)
 
-    def add(self, shard: int, delta: Delta) -> None:
+    def add(self, number: int, delta: Delta) -> None:
         """Take in a delta; what it does not continue is read from the store.
 
         Raises:
             StoreError: as `apply`.
         """
-        held = self._held.get(shard)
+        held = self._held.get(number)
         if held is None:
             return
-        lacking = held.shard.lacks(delta)
+        shard = held.shard
+        lacking = shard.lacks(delta)
+        if lacking or not shard.follows(delta):
+            self._fill(shard, lacking or {})
+            self._meet(shard, {partition for _, partition in delta.ranges})
         if lacking is None:
-            held.shard.apply(delta)
+            shard.apply(delta)
         else:
-            self._fill(held.shard, lacking)
-            held.shard.hear(delta)
+            shard.hear(delta)
         if delta.releases or lacking:
             self._markers = stored_markers(self._store)
             held.judge.enter_epochs(self._markers)
 
     def _fill(self, shard: Shard, lacking: dict[Source, tuple[int, int]]) -> None:
-        """Count what a lost, repeated or overlapping delta leaves open, from the rows themselves."""
+        """Count what lost, repeated or overlapping deltas leave open, from the rows themselves."""
         combos = shard.pipeline.combos
         for source, (after, cut) in lacking.items():
             self._totals["deltas_refilled"] += 1
@@ -139,14 +142,15 @@ class Evaluator:
                     shard.pipeline.count(counted(combos, kind, table, self._counters))
             shard.fill(source, cut, {}, coverage_of(entries))
             shard.feedback |= any(entry.kind == "feedback" for entry in entries)
-        partitions = {partition for _, partition in lacking}
-        if partitions:
-            now_us = self._clock()
-            since_us = now_us - self._configuration.retention.warm_days * DAY_US
-            timeout_us = int(self._configuration.time.boot_timeout_s * SECOND_US)
-            boots = stored_boots(self._store, since_us, partitions)
-            change = shard.fleet.tell(presence_of(boot, now_us, timeout_us) for boot, _ in boots)
-            shard.pipeline.cover(change)
+
+    def _meet(self, shard: Shard, partitions: set[int]) -> None:
+        """Learn the boots of some partitions as they were written before the delta was sent."""
+        now_us = self._clock()
+        since_us = now_us - self._configuration.retention.warm_days * DAY_US
+        timeout_us = int(self._configuration.time.boot_timeout_s * SECOND_US)
+        boots = stored_boots(self._store, since_us, partitions)
+        change = shard.fleet.tell(presence_of(boot, now_us, timeout_us) for boot, _ in boots)
+        shard.pipeline.cover(change)
 
     def publish(self, now_us: int, final: bool = False) -> None:
         """Close what the watermarks passed and store the results, the checkpoints last.

@@ -61,7 +61,7 @@ class Ingestion:
         self.tracker = new_tracker(configuration)
         self._combos = Combos(known_slices(store, configuration))
         self._intake = Intake(self.tracker, self._combos)
-        self._collector = Collector(self._combos)
+        self._collector = Collector(self._combos, self.life)
 
     def source(self, partition: int) -> Source:
         """The partition in its present life."""
@@ -86,7 +86,8 @@ class Ingestion:
     def release(self, partition: int) -> None:
         """Let go of a partition."""
         self.tracker.drop(partition)
-        self._collector.end(self.source(partition))
+        source = self.source(partition)
+        self._collector.end(source, self.cuts.get(source, -1))
         self.cuts = {source: cut for source, cut in self.cuts.items() if source[1] != partition}
 
     def begin(self) -> Flush:

@@ -50,6 +50,8 @@ def encode_delta(delta: Delta) -> bytes:
             ],
             "feedback": delta.feedback,
             "releases": delta.releases,
+            "life": delta.life,
+            "serial": delta.serial,
         }
     )  # fmt: skip
     return zstandard.ZstdCompressor(level=1).compress(packed)
@@ -84,6 +86,8 @@ def decode_delta(value: bytes) -> Delta:
             ],
             feedback=raw["feedback"],
             releases=raw["releases"],
+            life=raw["life"],
+            serial=raw["serial"],
         )  # fmt: skip
     except (ValueError, KeyError, TypeError, IndexError, zstandard.ZstdError) as error:
         raise InvalidFrame(f"no delta: {error!r}") from error

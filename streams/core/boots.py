@@ -21,6 +21,7 @@ Losses = Counter[tuple[int, int]]
 """(pane start in s, metric) -> events missing, or declared as dropped."""
 
 ANONYMOUS = "(anonymous)"  # every POST without identity counts as part of this boot
+NOTES = ("forwarded", "duplicate")  # kinds of ledger entries that only account for an offset
 KEYED_US = 86_400 * SECOND_US  # how long an Idempotency-Key is known
 STRAGGLER_US = 60 * SECOND_US  # a boot this far behind the foremost no longer holds it back
 
@@ -305,6 +306,8 @@ class BootTracker:
 
     def apply(self, entry: LedgerEntry) -> None:
         """Take one applied frame in."""
+        if entry.kind in NOTES:
+            return
         boot_id = entry.boot_id if entry.identified else anonymous_boot(entry.partition)
         self._changed.add(boot_id)
         boot = self.boots.get(boot_id)
@@ -373,7 +376,7 @@ class BootTracker:
         """
         behind = behind or {}
         clocks = [*(boot.clock_us for boot in self.active(now_us, behind)), *behind.values()]
-        if self.boots or behind:
+        if self.boots or behind or self.watermark_us:
             frontier = min(clocks, default=now_us)
             self.watermark_us = max(self.watermark_us, frontier - self._lateness_us)
         for boot in self.boots.values():

@@ -24,6 +24,9 @@ Cuts = Mapping[Source, int]
 """Source -> highest offset applied, -1 for none."""
 
 
+NOWHERE = -2  # continues nothing, so that the rows are read from the store
+
+
 @dataclass(frozen=True, slots=True)
 class Delta:
     """Rows of some offsets, counted.
@@ -38,6 +41,8 @@ class Delta:
         presences: the boots that changed, as they are now.
         feedback: whether feedback came with it.
         releases: whether release markers came with it.
+        life: of the sender's memory; empty where nobody counts.
+        serial: counts the deltas of a life, so that one that was lost is missed.
     """
 
     ranges: Mapping[Source, tuple[int, int]]
@@ -48,6 +53,13 @@ class Delta:
     presences: Sequence[Presence] = ()
     feedback: bool = False
     releases: bool = False
+    life: str = ""
+    serial: int = 0
+
+    def emptied(self) -> Delta:
+        """The same news without the counts: evaluation reads the rows from the store."""
+        ranges = {source: (NOWHERE, cut) for source, (_, cut) in self.ranges.items()}
+        return replace(self, ranges=ranges, combos=(), tiles={}, coverage={})
 
     def restricted(self, takes: Takes) -> Delta:
         """The part that concerns the slices that somebody takes."""
@@ -77,13 +89,17 @@ class Collector:
 
     Args:
         combos: numbers the combinations that tiles come by.
+        life: of this memory.
     """
 
-    def __init__(self, combos: Combos) -> None:
+    def __init__(self, combos: Combos, life: str) -> None:
         self._combos = combos
+        self._life = life
+        self._serial = 0
         self._tiles: dict[Span, list[Tile]] = {}
         self._coverage: Counter[tuple[int, int]] = Counter()
         self._told: dict[Source, int] = {}
+        self._spoiled = False
         self.feedback = False
         self.releases = False
 
@@ -91,9 +107,10 @@ class Collector:
         """A source that was taken over: what is up to its cut, others have told."""
         self._told[source] = cut
 
-    def end(self, source: Source) -> None:
-        """A source that somebody else tells of from now on."""
-        self._told.pop(source, None)
+    def end(self, source: Source, cut: int) -> None:
+        """A source that somebody else tells of from now on, applied up to a cut here."""
+        # What was counted of it cannot be told from the rest.
+        self._spoiled |= self._told.pop(source, cut) != cut
 
     def count(self, placed: Mapping[Span, Tile]) -> None:
         """Take in what rows add, as `tally.place` gives it."""
@@ -109,12 +126,18 @@ class Collector:
 
     def take(self, cuts: Cuts, watermark_us: int, presences: Sequence[Presence]) -> Delta:
         """Everything since the last call, up to the cuts."""
+        if self._spoiled:
+            self._tiles.clear()
+            self._coverage.clear()
         merged = {span: merge(parts) for span, parts in self._tiles.items()}
         used = _heads(merged.values())
         target = np.full(used[-1] + 1 if used else 0, -1, np.int64)
         target[used] = np.arange(len(used))
         delta = Delta(
-            ranges={source: (self._told[source], cut) for source, cut in cuts.items()},
+            ranges={
+                source: (NOWHERE if self._spoiled else self._told[source], cut)
+                for source, cut in cuts.items()
+            },
             watermark_us=watermark_us,
             combos=[self._combos.combo(number) for number in used],
             tiles={span: recoded(tile, target.tolist()) for span, tile in merged.items()},
@@ -122,11 +145,14 @@ class Collector:
             presences=presences,
             feedback=self.feedback,
             releases=self.releases,
+            life=self._life,
+            serial=self._serial,
         )
+        self._serial += 1
         self._told.update(cuts)
         self._tiles.clear()
         self._coverage.clear()
-        self.feedback = self.releases = False
+        self.feedback = self.releases = self._spoiled = False
         return delta
 
 

@@ -251,6 +251,30 @@ class Flush:
             )
         )  # fmt: skip
 
+    def note(self, arrival: Arrival, kind: str, worker_id: str, boot_id: str) -> None:
+        """Account for the offset of a message that added nothing; `kind` is one of boots.NOTES."""
+        entry = LedgerEntry(
+            incarnation=arrival.incarnation,
+            partition=arrival.partition,
+            offset=arrival.offset,
+            kind=kind,
+            worker_id=worker_id,
+            boot_id=boot_id,
+            ranges=[],
+            gaps=[],
+            next_seq=0,
+            clock_us=arrival.append_us,
+            closing=False,
+            identified=False,
+            stored=0,
+            duplicate=0,
+            rejected=0,
+            late=0,
+            append_us=arrival.append_us,
+            part=arrival.part,
+        )
+        self.entries.append(entry)
+
     def tables(self) -> dict[EventName, pa.Table]:
         """Good rows of each kind with their arrival columns, ready for `TABLES[kind]_rows`."""
         return {

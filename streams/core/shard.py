@@ -36,6 +36,7 @@ class Shard:
     stalled: bool = False
     feedback: bool = False
     _watermarks: dict[Source, int] = field(default_factory=dict)
+    _serials: dict[str, int] = field(default_factory=dict)
     _heard: set[Source] = field(default_factory=set)
     _heard_us: dict[Source, int] = field(default_factory=dict)
 
@@ -67,6 +68,10 @@ class Shard:
             if cut > self.applied.get(source, -1)
         }
 
+    def follows(self, delta: Delta) -> bool:
+        """Whether no delta of the same sender was lost before this one."""
+        return delta.serial <= self._serials.get(delta.life, delta.serial - 1) + 1
+
     def apply(self, delta: Delta) -> None:
         """Count a delta that continues what was applied."""
         combos = self.pipeline.combos
@@ -86,7 +91,10 @@ class Shard:
         self.applied[source] = max(self.applied.get(source, -1), cut)
 
     def hear(self, delta: Delta) -> None:
-        """Believe what a delta says of boots and time, unless its sender was overtaken."""
+        """Believe what a delta says of boots and time, unless it, or its sender, was overtaken."""
+        if delta.serial <= self._serials.get(delta.life, -1):
+            return
+        self._serials[delta.life] = delta.serial
         current = {
             source: cut
             for source, (_, cut) in delta.ranges.items()
@@ -98,7 +106,9 @@ class Shard:
         self.feedback |= delta.feedback
         for source in current:
             self.applied.setdefault(source, -1)
-            self._watermarks[source] = max(self._watermarks.get(source, 0), delta.watermark_us)
+            # A processor that has seen no boot does not know the time, and waits for nobody.
+            told_us = max(self._watermarks.get(source, 0), delta.watermark_us)
+            self._watermarks[source] = told_us if delta.watermark_us else 0
             self._heard.add(source)
 
     def close(self, now_us: int, final: bool = False) -> Closing:

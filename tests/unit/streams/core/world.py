@@ -174,7 +174,7 @@ class World:
     def _compare(self, rows: dict[SliceKey, Row], end_s: int, length_s: int) -> int:
         timeout_us = int(self.configuration.time.boot_timeout_s * SECOND)
         truth = self.truth.windows(end_s, length_s, self.now_us, timeout_us)
-        assert rows.keys() == truth.keys(), (length_s, end_s)
+        assert rows.keys() == truth.keys(), (length_s, end_s, rows.keys() ^ truth.keys())
         for key, wanted in truth.items():
             got = rows[key]
             for name, value in wanted.items():
@@ -213,7 +213,7 @@ class World:
         for row in self.truth.requests:
             if row.get("status") is not None:
                 wanted.update(k for k in slices_of(row) if k[0] in ("fleet", "model", "release"))
-        assert +counted == +wanted
+        assert +counted == +wanted, (+(counted - wanted), +(wanted - counted))
 
     def _check_boots(self) -> None:
         """The table of coverage says of each boot what was sent and what arrived."""

@@ -1,0 +1,103 @@
+"""A real `penstock store` in a process of its own, for tests that talk to it, pause and kill it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+from penstock.tests.support.server import free_port
+
+START_S = 60.0
+_STOPPED_IN_ORDER = (0, -signal.SIGTERM)
+USERS = [
+    {"name": "writer", "password": "pw", "role": "writer"},
+    {"name": "reader", "password": "pw", "role": "reader"},
+    {"name": "api", "password": "pw", "role": "api"},
+]
+
+
+class StoreServer:
+    """`penstock store` on a folder of its own, with the users writer, reader and api.
+
+    Args:
+        folder: data and log; a later `start` finds again what an earlier one stored.
+        flags: further flags of the command.
+    """
+
+    def __init__(self, folder: Path, *flags: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._flags = flags
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = free_port()
+        self.http_url = f"http://127.0.0.1:{self.port}"
+        self.url = self.url_of("writer")
+        self.reader_url = self.url_of("reader")
+        self.api_url = self.url_of("api")
+        self.log = folder / "store.log"
+        self._users = folder / "users.json"
+        self._users.write_text(json.dumps(USERS))
+
+    def url_of(self, user: str) -> str:
+        """The store of streams/store.py as one of the users sees it."""
+        return f"clickhouse://{user}:pw@127.0.0.1:{self.port}/penstock"
+
+    @property
+    def pid(self) -> int:
+        """Of the running process."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start on the same port as before, and wait until it answers."""
+        assert self._process is None, "it runs already"
+        command = [sys.executable, "-m", "penstock.store"]
+        command += ["--data", str(self._folder), "--port", str(self.port)]
+        command += ["--users", str(self._users), *self._flags]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        until = time.monotonic() + START_S
+        while time.monotonic() < until and self._process.poll() is None:
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(f"{self.http_url}/ping", timeout=5).text == "Ok.\n":
+                    return
+            time.sleep(0.05)
+        self.kill()
+        raise RuntimeError(f"penstock store did not start:\n{self.log.read_text()[-4000:]}")
+
+    def stop(self, within_s: float = 60.0) -> None:
+        """SIGTERM, where it runs; waits for the end."""
+        if self._process is None:
+            return
+        self.resume()
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            code = self._process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+        self._process = None
+        assert code in _STOPPED_IN_ORDER, f"exit code {code}:\n{self.log.read_text()[-4000:]}"
+
+    def kill(self) -> None:
+        """kill -9."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def pause(self) -> None:
+        """SIGSTOP: connections stay open, nothing answers."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
