@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from typing import Any
 
@@ -34,6 +34,7 @@ def build_app(
     is_stopping: Callable[[], bool] = lambda: False,
     monotonic_s: Callable[[], float] = time.monotonic,
     wall_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+    parts: Mapping[str, Callable[[], str]] | None = None,
 ) -> FastAPI:
     """The application.
 
@@ -46,6 +47,7 @@ def build_app(
             second then; uvicorn waits for them (`lambda: server.should_exit`).
         monotonic_s: clock of rate limits.
         wall_us: clock of the live stream, integer microseconds since 1970.
+        parts: what else this process needs to be ready, by name: each tells why it does not work.
     """
     version = metadata.version("penstock")
     # No /docs page of the framework: it would load its scripts from elsewhere.
@@ -61,7 +63,7 @@ def build_app(
     guard = Guard(access, monotonic_s)
     verdicts = gates.Verdicts(store, configuration.gates, lambda: ingest.status().watermark_us)
     reader = live.LiveReader(store, verdicts, ingest, wall_us)
-    checks = health.Health(ingest, store, configuration.limits, version)
+    checks = health.Health(ingest, store, configuration.limits, version, parts)
     guarded: tuple[tuple[APIRouter, tuple[Scope, ...]], ...] = (
         (events.routes(ingest, configuration.limits.max_body_mb), ("ingest",)),
         (windows_module.routes(store), ("read",)),

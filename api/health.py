@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastapi import APIRouter, Response
@@ -31,29 +32,48 @@ class NotReady(PenstockError):
 
 
 class Health:
-    """Checks the parts. Blocking."""
+    """Checks the parts. Blocking.
+
+    Args:
+        ingest: takes events in.
+        store: where everything is.
+        limits: of pending events.
+        version: that runs.
+        parts: what else this process needs, each telling why it does not work, or nothing. Where
+            there are such parts, the pipeline is elsewhere, and readiness does not depend on it.
+    """
 
     def __init__(
-        self, ingest: IngestPort, store: StoreReader, limits: Limits, version: str
+        self,
+        ingest: IngestPort,
+        store: StoreReader,
+        limits: Limits,
+        version: str,
+        parts: Mapping[str, Callable[[], str]] | None = None,
     ) -> None:
         self._ingest = ingest
         self._store = store
         self._limits = limits
         self._version = version
+        self._parts = dict(parts or {})
 
     async def live(self) -> Response:
         """The process answers; says nothing of its parts."""
         return Answer({"status": "ok", "version": self._version})
 
     def ready(self) -> Response:
-        """The store answers and the pipeline runs; else 503."""
+        """The store answers and the pipeline (or the broker) works; else 503, naming each part."""
+        failures = {name: look() for name, look in self._parts.items()}
+        if not failures:
+            failures["pipeline"] = self._ingest.status().failure
         try:
             self._store.query("SELECT 1 AS one")
+            failures["store"] = ""
         except StoreError as error:
-            raise NotReady(f"the store does not answer: {error}") from error
-        failure = self._ingest.status().failure
-        if failure:
-            raise NotReady(f"the pipeline stopped: {failure}")
+            failures["store"] = f"does not answer: {error}"
+        if any(failures.values()):
+            told = (f"{name}: {text or 'ok'}" for name, text in sorted(failures.items()))
+            raise NotReady("; ".join(told))
         return Answer({"status": "ready"})
 
     def detailed(self) -> Response:
@@ -66,6 +86,9 @@ class Health:
             "pipeline": self._check_pipeline(),
             "ingest": self._check_ingest(),
         }
+        for name, look in self._parts.items():
+            failure = look()
+            parts[name] = _part("failed" if failure else "ok", failure)
         disk = self._check_disk()
         if disk is not None:
             parts["disk"] = disk
@@ -133,6 +156,9 @@ class Health:
 def open_routes(health: Health) -> APIRouter:
     """The routes that need no key."""
     router = APIRouter(tags=["health"])
+    # The names that orchestrators look for by habit.
+    router.add_api_route("/healthz", health.live, methods=["GET"], include_in_schema=False)
+    router.add_api_route("/readyz", health.ready, methods=["GET"], include_in_schema=False)
     router.add_api_route(
         "/health", health.live, methods=["GET"], response_model=HealthAnswer, summary="Liveness"
     )

@@ -13,7 +13,14 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from ..schemas.errors import Backpressure, InvalidQuery, PenstockError, StoreError, Unauthorized
+from ..schemas.errors import (
+    Backpressure,
+    BrokerAway,
+    InvalidQuery,
+    PenstockError,
+    StoreError,
+    Unauthorized,
+)
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -84,7 +91,7 @@ async def _of_penstock(request: Request, error: Exception) -> Response:
     headers = {}
     if isinstance(error, Backpressure):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
-    elif isinstance(error, StoreError) and error.retryable:
+    elif isinstance(error, BrokerAway) or (isinstance(error, StoreError) and error.retryable):
         headers["Retry-After"] = "1"
     elif isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = 'Bearer realm="penstock"'

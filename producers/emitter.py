@@ -61,18 +61,20 @@ class Emitter:
     be made before a process forks; each child is a boot of its own.
 
     Args:
-        url: http(s) address of the server; default PENSTOCK_URL.
+        url: http(s):// address of the server, or kafka:// address of the brokers, as
+            `schemas.kafka.parse_address` reads it; default PENSTOCK_URL.
         worker_id: name of the process; default host name and process id.
         settings: what is rarely changed.
         clock: the event time of calls without `ts`, integer microseconds UTC; called from the
             caller's thread and the flusher's. Default the system's clock.
-        transport: how frames leave, instead of HTTP to `url`.
+        transport: how frames leave, instead of to `url`.
         disabled: make every call a no-op, as PENSTOCK_DISABLED=1 does.
         **defaults: fields that every event carries: model, model_version, adapter, route, release,
             variant, tenant, region, experiment.
 
     Raises:
-        InvalidConfiguration: there is neither url nor transport, or a setting makes no sense.
+        InvalidConfiguration: there is neither url nor transport, a setting makes no sense, or
+            confluent-kafka is not installed and `url` needs it.
 
     Attributes:
         disabled: whether calls do nothing.

@@ -13,7 +13,7 @@ from ..schemas.events import EventName
 from .framer import Framer
 from .guards import Tracker
 from .intake import Call
-from .outbox import Outbox
+from .outbox import BODY_BYTES, BODY_FRAMES, Outbox
 from .rows import Row, RowBuilder
 from .settings import EmitterSettings
 from .snapshot import Counters
@@ -47,6 +47,11 @@ class Flusher:
         calls: the buffers callers append to; any thread may append at any time.
         clock_us: the emitter's clock.
         us_per_tick: microseconds in a unit of the clock that callers read.
+        partitions: asked on the thread, once and before the first frame, how many partitions the
+            boot may be at home in; None for a transport without any.
+
+    Attributes:
+        settled: the home is chosen; before that no frame is built.
     """
 
     def __init__(
@@ -59,8 +64,13 @@ class Flusher:
         settings: EmitterSettings,
         clock_us: Callable[[], int],
         us_per_tick: int,
+        partitions: Callable[[], int | None] | None = None,
     ) -> None:
         self.lock = threading.RLock()
+        self.settled = threading.Event()
+        self._partitions = partitions
+        if partitions is None:
+            self.settled.set()
         self.framer = framer
         # Even the first frame promises something: nothing was emitted before now.
         framer.boot.promised_us = framer.boot.promised_us or clock_us()
@@ -96,7 +106,12 @@ class Flusher:
             self._put([self.framer.control(self._read_clock(), closing=True)])
 
     def cycle(self) -> None:
-        """Put everything that is buffered now into frames, and these into the outbox."""
+        """Put everything that is buffered now into frames, and these into the outbox.
+
+        Nothing while the home of the boot is not settled: events stay in the buffer.
+        """
+        if not self.settled.is_set():
+            return
         with self.lock:
             self._announce_overdue()
             promise_us = self._read_clock()
@@ -112,6 +127,7 @@ class Flusher:
 
     def _run(self) -> None:
         try:
+            self._settle()
             while not self._stop.wait(self._pause_s()):
                 self.cycle()
         finally:
@@ -120,6 +136,16 @@ class Flusher:
             if not self._stop.is_set():
                 self._thread = self._spawn()
                 self._thread.start()
+
+    def _settle(self) -> None:
+        if self._partitions is None or self.settled.is_set():
+            return
+        found = None
+        try:
+            found = self._partitions()  # takes a while, so no lock is held
+        finally:
+            self.framer.boot.settle(found)
+            self.settled.set()
 
     def _pause_s(self) -> float:
         """The flush interval, less while more than a frame comes in one."""
@@ -150,6 +176,7 @@ class Flusher:
         """The oldest calls of each kind as frames of at most `max_frame_events`.
 
         Only the very last frame carries the new promise: until then earlier rows are still to come.
+        Frames are handed over together, as one delivery takes them.
         """
         most = self._settings.max_frame_events
         chunks = [
@@ -157,12 +184,19 @@ class Flusher:
             for kind, count in counts.items()
             for done in range(0, count, most)
         ]
-        for place, (kind, count) in enumerate(chunks, 1):
-            rows = self._build(kind, count)
-            clock_us = promise_us if place == len(chunks) else self.framer.boot.promised_us
-            self._put(self.framer.frames(kind, rows, clock_us))
-            self.counters.observe(kind, rows)
-            time.sleep(_BREATH_S)
+        frames: list[bytes] = []
+        try:
+            for place, (kind, count) in enumerate(chunks, 1):
+                rows = self._build(kind, count)
+                clock_us = promise_us if place == len(chunks) else self.framer.boot.promised_us
+                frames.extend(self.framer.frames(kind, rows, clock_us))
+                if sum(map(len, frames)) >= BODY_BYTES or len(frames) >= BODY_FRAMES:
+                    self._put(frames)
+                    frames = []
+                self.counters.observe(kind, rows)
+                time.sleep(_BREATH_S)
+        finally:
+            self._put(frames)
 
     def _build(self, kind: EventName, count: int) -> list[Row]:
         rows: list[Row] = []

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from ..schemas.errors import TooLarge
 from ..schemas.events import EventName
 from ..schemas.frames import FrameHeader, FrameKind, encode_frame
+from ..schemas.topics import DEFAULT_PARTITIONS, home_of
 from .gaps import Gap, merge_gaps
 from .rows import Row
 
@@ -25,12 +26,23 @@ class Boot:
         boot_id: random.
         next_seq: next number to give out.
         promised_us: no event built from now on has an earlier ts, unless the caller set it.
+        home: partition of all its frames, chosen before the first; None over HTTP.
     """
 
     worker_id: str
     boot_id: str = field(default_factory=lambda: secrets.token_hex(16))
     next_seq: int = 0
     promised_us: int = 0
+    home: int | None = None
+
+    def settle(self, partitions: int | None) -> None:
+        """Choose the home, once and for life.
+
+        Args:
+            partitions: of the topic; None when the brokers could not be asked.
+        """
+        if self.home is None:
+            self.home = home_of(self.boot_id, partitions or DEFAULT_PARTITIONS)
 
 
 class Framer:
@@ -100,4 +112,5 @@ class Framer:
             clock_us=clock_us,
             closing=closing,
             gaps=merge_gaps(self._gaps),
+            home=self.boot.home,
         )

@@ -47,6 +47,7 @@ def gap_frame(lost: list[FrameHeader]) -> bytes | None:
             clock_us=max(header.clock_us for header in lost),
             closing=closing,
             gaps=gaps,
+            home=lost[-1].home,
         ),
         [],
     )

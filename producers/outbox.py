@@ -127,6 +127,8 @@ class Outbox:
                     self._spool.append(frame, in_flight=self._in_flight > self._spool.in_flight)
                     self.spooled_frames += 1
                     self._held_bytes -= len(self._memory.popleft())
+                if self._spool is not None and not self._closed:
+                    self._spool.sync()
             except OSError as error:
                 if not self._warned:
                     self._warned = True

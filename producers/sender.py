@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from socket import gaierror
 from typing import Protocol
 
 from ..schemas.frames import FrameHeader, read_header
@@ -295,7 +294,7 @@ class Sender:
             self._away = True
             _LOG.warning("events are spooled until the server takes them: %s", error)
         with self._outbox.changed:
-            self._unreachable = isinstance(error.__cause__, (ConnectionRefusedError, gaierror))
+            self._unreachable = getattr(error, "unreachable", False)
             self._not_before = time.monotonic() + self._backoff.next_s(retry_after_s)
             self._outbox.changed.notify_all()
 

@@ -8,19 +8,23 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..schemas.events import EventName
+from ..schemas.kafka import parse_address
 from .flusher import Flusher
 from .framer import Boot, Framer
 from .guards import Tracker
 from .intake import Call
+from .kafka import KafkaTransport
 from .outbox import Outbox
 from .redact import KeyedHash, Redactor
 from .rows import RowBuilder
 from .sampling import Sampler
 from .sender import Backoff, DeliveryCounts, Sender
-from .settings import EmitterSettings, check_private, spool_folder
+from .settings import EmitterSettings, check_private, is_kafka, spool_folder
 from .snapshot import Counters, Delivery, Snapshot
 from .spool import Spool, boot_folder
-from .transport import HttpTransport, Transport
+from .transport import HttpTransport, Partitioned, Transport
+
+_ASK_LIMIT_S = 2.0  # of the first frames of a boot, for the partitions of Kafka
 
 
 class Session:
@@ -43,13 +47,8 @@ class Session:
         self.warned_late = False
         self._settings = settings
         self._clock_us = clock_us
+        self._transport = transport or self._open_transport(address)
         self._spool_dir = spool_folder(settings, address)
-        self._transport = transport or HttpTransport(
-            address,
-            api_key=settings.api_key,
-            timeout_s=settings.timeout_s,
-            on_rejected=self._count_rejected,
-        )
         self._outbox = Outbox(self._open_spool)
         self._sender = Sender(
             self._outbox,
@@ -67,6 +66,7 @@ class Session:
             settings,
             clock_us,
             us_per_tick,
+            self._ask_partitions if isinstance(self._transport, Partitioned) else None,
         )
         self._started = False
 
@@ -79,6 +79,8 @@ class Session:
     def flush(self, timeout_s: float) -> bool:
         """See `Emitter.flush`."""
         end = time.monotonic() + timeout_s
+        if not self._flusher.settled.wait(timeout_s):
+            return False
         self._flusher.cycle()
         self._sender.hurry()
         with self._outbox.changed:
@@ -88,6 +90,8 @@ class Session:
 
     def snapshot(self, reset: bool) -> Snapshot:
         """See `Emitter.snapshot`."""
+        if self._started:
+            self._flusher.settled.wait(_ASK_LIMIT_S)
         with self._flusher.lock:
             self._flusher.cycle()
             taken = _taken(self.boot, self._flusher.counters, self._delivery(), self._clock_us())
@@ -104,8 +108,10 @@ class Session:
     def close(self) -> None:
         """Send the rest, or leave it in the spool."""
         if self._started:
+            end = time.monotonic() + self._settings.close_timeout_s
             self._flusher.stop()
-            self._sender.finish(self._settings.close_timeout_s, self._flusher.say_goodbye)
+            left = max(0.0, end - time.monotonic())
+            self._sender.finish(left, self._flusher.say_goodbye)
             self._outbox.close()
             self._sender.release()
 
@@ -125,11 +131,31 @@ class Session:
         self._sender.abandon()
         self._transport.abandon()
 
+    def _open_transport(self, address: str) -> Transport:
+        timeout_s = self._settings.timeout_s
+        if is_kafka(address):
+            return KafkaTransport(parse_address(address), timeout_s=timeout_s)
+        return HttpTransport(
+            address,
+            api_key=self._settings.api_key,
+            timeout_s=timeout_s,
+            on_rejected=self._count_rejected,
+        )
+
+    def _ask_partitions(self) -> int | None:
+        """Half of what `close` may take at most, so that it has time left to deliver."""
+        settings = self._settings
+        limit_s = min(_ASK_LIMIT_S, settings.timeout_s, settings.close_timeout_s / 2)
+        assert isinstance(self._transport, Partitioned)
+        return self._transport.partitions(limit_s)
+
     def _open_spool(self) -> Spool:
         if self._settings.spool_dir is None:
             check_private(self._spool_dir)
         return Spool(
-            boot_folder(self._spool_dir, self.boot.boot_id), self._settings.spool_max_bytes
+            boot_folder(self._spool_dir, self.boot.boot_id),
+            self._settings.spool_max_bytes,
+            synced=self._settings.spool_sync,
         )
 
     def _count_rejected(self, count: int) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..schemas.errors import InvalidConfiguration
 from ..schemas.frames import MAX_FRAME_EVENTS
+from ..schemas.kafka import parse_address
 from .redact import Redaction
 from .sampling import Sampling
 
@@ -29,6 +30,8 @@ class EmitterSettings:
             below the system's temporary folder, another one for each server address.
         spool_max_bytes: bound of this process's spool; beyond it the oldest frames go and are
             declared as a gap.
+        spool_sync: force spooled frames to the disk at once, so that they outlive a crash of the
+            machine too. One fsync per flush while the server is away, on the emitter's thread.
         timeout_s: limit of every blocking network operation (on a thread of the emitter's own).
         close_timeout_s: how long `close` tries to deliver before it leaves the rest in the spool.
         retry_base_s: first waiting time after a failed delivery; doubled up to `retry_cap_s`.
@@ -39,7 +42,7 @@ class EmitterSettings:
         sampling: which rows keep features, categories and payload.
         redaction: what is redacted.
         error_types: exception class -> error_type, asked before the built-in rules.
-        api_key: bearer key; None takes PENSTOCK_API_KEY.
+        api_key: bearer key over HTTP; None takes PENSTOCK_API_KEY.
         hash_key: key of user and address hashes; None takes PENSTOCK_HASH_KEY.
     """
 
@@ -49,6 +52,7 @@ class EmitterSettings:
     heartbeat_s: float = 1.0
     spool_dir: str | os.PathLike[str] | None = None
     spool_max_bytes: int = 256 << 20
+    spool_sync: bool = False
     timeout_s: float = 10.0
     close_timeout_s: float = 5.0
     retry_base_s: float = 0.2
@@ -74,14 +78,14 @@ class Environment:
     """What the process's environment says to emitters; the only place that reads it.
 
     Attributes:
-        url: PENSTOCK_URL.
+        url: PENSTOCK_URL, which may hold a password.
         disabled: PENSTOCK_DISABLED is 1, true, yes or on.
         transport_timing: PENSTOCK_TRANSPORT_TIMING is not 0, false, no or off.
         api_key: PENSTOCK_API_KEY.
         hash_key: PENSTOCK_HASH_KEY.
     """
 
-    url: str | None = None
+    url: str | None = field(default=None, repr=False)
     disabled: bool = False
     transport_timing: bool = True
     api_key: str | None = field(default=None, repr=False)
@@ -116,8 +120,22 @@ def spool_folder(settings: EmitterSettings, address: str) -> Path:
     if settings.spool_dir is not None:
         return Path(settings.spool_dir)
     user = str(os.getuid()) if hasattr(os, "getuid") else "user"
-    server = hashlib.sha256(address.encode()).hexdigest()[:12]
+    server = hashlib.sha256(_without_password(address).encode()).hexdigest()[:12]
     return Path(tempfile.gettempdir()) / f"penstock-spool-{user}" / server
+
+
+def is_kafka(address: str) -> bool:
+    """Whether events go straight to Kafka."""
+    return address.lower().startswith("kafka://")
+
+
+def _without_password(address: str) -> str:
+    """The part of an address that tells servers apart."""
+    if is_kafka(address):
+        return f"kafka://{','.join(sorted(parse_address(address).bootstrap))}"
+    scheme, mark, rest = address.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}"
 
 
 def check_private(folder: Path) -> None:

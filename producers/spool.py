@@ -3,8 +3,8 @@
 A record is a frame as it goes over the wire, which carries its own length and checksum. Records are
 appended to numbered segment files; a small `head` file says what was delivered. A process that is
 killed leaves its folder behind, and a later emitter with the same spool folder takes it over through
-an exclusive lock on the file `lock`. Writes are not synced to the medium: they survive the end of
-the process at any moment, not that of the machine.
+an exclusive lock on the file `lock`. Writes survive the end of the process at any moment; that of the
+machine only where the spool is synced.
 
 No method is thread-safe: the owner holds a lock around them.
 """
@@ -23,19 +23,13 @@ from pathlib import Path
 
 from ..schemas.errors import InvalidFrame
 from ..schemas.frames import MAGIC, read_header, split_frames
+from .disk import SpoolBusy, lock_file, sync_folder
 from .gaps import gap_frame
-
-if sys.platform != "win32":
-    import fcntl
 
 _LOG = logging.getLogger("penstock")
 _HEAD = struct.Struct("<QQI")
 _READ_BYTES = 4 << 20
 _FOLDER_SUFFIX = ".boot"
-
-
-class SpoolBusy(OSError):
-    """Another live process owns the folder."""
 
 
 class Spool:
@@ -44,19 +38,21 @@ class Spool:
     Args:
         folder: made if absent; taken over with its records if present.
         max_bytes: bound of all segments together; beyond it the oldest segment goes.
+        synced: `sync` forces records to the medium.
 
     Raises:
         SpoolBusy: a live process owns the folder.
         OSError: the folder cannot be made or written.
     """
 
-    def __init__(self, folder: Path, max_bytes: int) -> None:
+    def __init__(self, folder: Path, max_bytes: int, *, synced: bool = False) -> None:
         self.folder = folder
         self.lost_events = 0
+        self._synced = synced
         self._max_bytes = max_bytes
         self._segment_bytes = max(4096, min(max_bytes // 8, 16 << 20))
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock_fd = _lock(folder / "lock")
+        self._lock_fd = lock_file(folder / "lock")
         self._head_fd = os.open(folder / "head", os.O_RDWR | os.O_CREAT, 0o600)
         self._sizes = {int(path.stem): path.stat().st_size for path in sorted(folder.glob("*.seg"))}
         self._head = self._read_head()
@@ -66,6 +62,8 @@ class Spool:
             deque()
         )  # (segment, end) of the records read and not settled
         self._settle_head()
+        if synced:
+            sync_folder(folder.parent)
 
     @property
     def size_bytes(self) -> int:
@@ -102,6 +100,15 @@ class Spool:
             self._write(frame)
         if in_flight:
             self._in_flight.append((self._next - 1, self._sizes[self._next - 1]))
+
+    def sync(self) -> None:
+        """What was appended outlives the machine from now on, if the spool is `synced`.
+
+        Raises:
+            OSError: the medium does not take it.
+        """
+        if self._synced and self._write_fd >= 0:
+            os.fsync(self._write_fd)
 
     def peek(self, max_bytes: int, max_frames: int = 1 << 30) -> list[bytes]:
         """The oldest records (at least one if there is any), which are in flight from now on.
@@ -173,12 +180,15 @@ class Spool:
         self._sizes[segment] = size + len(frame)
 
     def _roll(self) -> None:
+        self.sync()
         fd = os.open(self._path(self._next), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         if self._write_fd >= 0:
             os.close(self._write_fd)
         self._write_fd = fd
         self._sizes[self._next] = 0
         self._next += 1
+        if self._synced:
+            sync_folder(self.folder)
 
     def _records(self) -> Iterator[tuple[int, int, bytes]]:
         """(segment, end, frame) of every undelivered record, skipping what is damaged."""
@@ -284,21 +294,6 @@ def adopt(spool_dir: Path, max_bytes: int) -> list[Spool]:
 def boot_folder(spool_dir: Path, boot_id: str) -> Path:
     """Where a boot spools."""
     return spool_dir / f"{boot_id}{_FOLDER_SUFFIX}"
-
-
-def _lock(path: Path) -> int:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    if sys.platform != "win32":
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            current = path.stat().st_ino == os.fstat(fd).st_ino
-        except OSError as error:
-            os.close(fd)
-            raise SpoolBusy(str(path)) from error
-        if not current:  # the former owner has just removed the folder
-            os.close(fd)
-            raise SpoolBusy(str(path))
-    return fd
 
 
 def _read_segment(path: Path, offset: int) -> Iterator[tuple[int, bytes]]:

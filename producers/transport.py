@@ -1,4 +1,7 @@
-"""How frames leave a worker: the `Transport` protocol and the one that speaks HTTP."""
+"""How frames leave a worker: the `Transport` protocol and the one that speaks HTTP.
+
+The one that speaks to Kafka is in kafka.py.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ import ssl
 import time
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
-from typing import Protocol
+from socket import gaierror
+from typing import Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 from ..schemas.errors import InvalidConfiguration, PenstockError
@@ -36,13 +40,17 @@ class ServerAway(DeliveryError):
 
     Attributes:
         retry_after_s: how long the server asked to wait, 0 when it did not say.
+        unreachable: nobody listens there, so that the end of the process need not wait.
     """
 
     slug = "server-away"
 
-    def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
+    def __init__(
+        self, message: str, retry_after_s: float = 0.0, *, unreachable: bool = False
+    ) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.unreachable = unreachable
 
 
 class FramesRefused(DeliveryError):
@@ -72,6 +80,15 @@ class Transport(Protocol):
         ...
 
 
+@runtime_checkable
+class Partitioned(Protocol):
+    """A transport whose frames go to partitions: each boot gets a home among them."""
+
+    def partitions(self, limit_s: float) -> int | None:
+        """How many there are; None when nobody says so within `limit_s`. Any thread may ask."""
+        ...
+
+
 class HttpTransport:
     """POSTs concatenated frames to `{url}/v1/events` over one kept-alive connection.
 
@@ -95,7 +112,10 @@ class HttpTransport:
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise InvalidConfiguration(f"not an http(s) address: {url!r}")
+            # Not shown, because there may be a password in it.
+            raise InvalidConfiguration(
+                "events go to an address like http://host:8080, https://host or kafka://host:9092"
+            )
         self._host, self._port, self._secure = parts.hostname, parts.port, parts.scheme == "https"
         self._path = parts.path.rstrip("/") + "/v1/events"
         self._timeout_s = timeout_s
@@ -119,8 +139,7 @@ class HttpTransport:
             # Sending again is safe: the server knows frames by their identity.
             answer = self._post_or_away(body)
         except (OSError, http.client.HTTPException) as error:
-            self.close()
-            raise ServerAway(f"cannot reach {self._host}: {error!r}") from error
+            raise self._away(error) from error
         self._judge(*answer)
 
     def close(self) -> None:
@@ -146,8 +165,14 @@ class HttpTransport:
         try:
             return self._post(body)
         except (OSError, http.client.HTTPException) as error:
-            self.close()
-            raise ServerAway(f"cannot reach {self._host}: {error!r}") from error
+            raise self._away(error) from error
+
+    def _away(self, error: Exception) -> ServerAway:
+        self.close()
+        return ServerAway(
+            f"cannot reach {self._host}: {error!r}",
+            unreachable=isinstance(error, (ConnectionRefusedError, gaierror)),
+        )
 
     def _post(self, body: bytes) -> tuple[int, http.client.HTTPMessage, bytes]:
         if self._connection is None:

@@ -126,8 +126,9 @@ def _own(tile: Tile, slices: Sequence[Slice], mine: Takes | None) -> Tile:
 
 def _tile_rows(span: Span, tile: Tile, slices: Sequence[Slice]) -> pa.Table:
     numbers, starts = np.unique(tile.slices, return_index=True)
-    if len(tile) == 0:
-        numbers, starts = np.array([COVERAGE]), np.array([0])
+    if span.length_s > CELL_S and COVERAGE not in numbers:
+        # Perhaps a hole was filled: what was written of it before is replaced by nothing.
+        numbers, starts = np.append(numbers, COVERAGE), np.append(starts, len(tile))
     offsets = pa.array(np.append(starts, len(tile)), pa.int32())
     size = len(numbers)
     return pa.table(

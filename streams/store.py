@@ -34,7 +34,8 @@ class Store:
     """One database `penstock`; safe to share between threads.
 
     Args:
-        url: `chdb:///absolute/folder` or `clickhouse://user:password@host:port/database`.
+        url: `chdb:///absolute/folder` or `clickhouse://user:password@host:port/database`; or
+            `@/path` of a file that holds it, so that no password is on a command line.
         pauses_s: how long to wait before each repetition of an insert that may succeed later.
 
     Attributes:
@@ -46,6 +47,8 @@ class Store:
     """
 
     def __init__(self, url: str, pauses_s: Sequence[float] = ()) -> None:
+        if url.startswith("@"):
+            url = _read(Path(url[1:]))
         parts = urlsplit(url)
         if parts.scheme == "chdb" and parts.path:
             self.folder: Path | None = Path(parts.path)
@@ -54,7 +57,8 @@ class Store:
             self.folder = None
             self._dsn = url
         else:
-            raise InvalidConfiguration(f"--store must look like {_EXAMPLES}, not {url!r}")
+            shown = url if parts.password is None else url.replace(parts.password, "***")
+            raise InvalidConfiguration(f"--store must look like {_EXAMPLES}, not {shown!r}")
         self._pauses_s = tuple(pauses_s)
         self.retries = 0
         self.impatient = threading.Event()
@@ -171,6 +175,13 @@ class Store:
             for client in self._idle:
                 client.close()
             self._idle.clear()
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise InvalidConfiguration(f"--store: cannot read {path}: {error.strerror}") from error
 
 
 def _store_error(error: Exception) -> StoreError:

@@ -1,4 +1,4 @@
-"""The API over a real store, for every contract test."""
+"""The API over a real store, for every contract test: in the process, and behind HTTP."""
 
 from __future__ import annotations
 
@@ -8,15 +8,49 @@ import pytest
 from fastapi import FastAPI
 from penstock.api.app import build_app
 from penstock.api.auth import Access
+from penstock.schemas.ports import StoreReader
+from penstock.streams.migrate import migrate
 from penstock.streams.store import Store
 from penstock.tests.support.api import CONFIGURATION, Client, Ingest
+from penstock.tests.support.chstore import StoreServer
 from penstock.tests.support.store import opened_store
 
 
+@pytest.fixture(scope="module", params=["embedded", "distributed"])
+def form(request: pytest.FixtureRequest) -> str:
+    """Where the store is: in this process, or behind HTTP with a user of the API's own."""
+    found: str = request.param
+    return found
+
+
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    with opened_store(tmp_path_factory.mktemp("store")) as opened:
-        yield opened
+def stores(form: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, Store]]:
+    """The store as its writers see it, and as the API does."""
+    folder = tmp_path_factory.mktemp("store")
+    if form == "embedded":
+        with opened_store(folder) as opened:
+            yield opened, opened
+        return
+    server = StoreServer(folder)
+    server.start()
+    try:
+        writer, reader = Store(server.url), Store(server.api_url)
+        migrate(writer)
+        yield writer, reader
+        reader.close()
+        writer.close()
+    finally:
+        server.kill()
+
+
+@pytest.fixture(scope="module")
+def store(stores: tuple[Store, Store]) -> Store:
+    return stores[0]
+
+
+@pytest.fixture(scope="module")
+def api_store(stores: tuple[Store, Store]) -> StoreReader:
+    return stores[1]
 
 
 @pytest.fixture
@@ -25,8 +59,8 @@ def ingest() -> Ingest:
 
 
 @pytest.fixture
-def app(store: Store, ingest: Ingest) -> FastAPI:
-    return build_app(ingest, store, CONFIGURATION, Access(required=False))
+def app(api_store: StoreReader, ingest: Ingest) -> FastAPI:
+    return build_app(ingest, api_store, CONFIGURATION, Access(required=False))
 
 
 @pytest.fixture

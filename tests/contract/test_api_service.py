@@ -18,7 +18,7 @@ from fastapi import FastAPI
 from penstock.api import models
 from penstock.api.app import build_app
 from penstock.api.auth import Access
-from penstock.schemas.ports import PipelineStatus
+from penstock.schemas.ports import PipelineStatus, StoreReader
 from penstock.streams.core.gates.canonical import spec_hash
 from penstock.streams.store import Store
 from penstock.tests.support.api import CONFIGURATION, Client, Ingest, problem_of
@@ -114,18 +114,34 @@ def test_a_wait_ends_with_a_change_or_with_the_present_verdict(app: FastAPI, sto
 # ---- health and metrics
 
 
-def test_health(client: Client, ingest: Ingest) -> None:
+def test_health(client: Client, ingest: Ingest, form: str) -> None:
     assert client.ok("/ready") == {"status": "ready"}
     body = client.ok("/health/detailed")
     models.DetailedHealthAnswer.model_validate(body)
     assert body["components"]["store"]["ping_ms"] > 0
-    assert body["components"]["disk"]["free_bytes"] > 0
+    disk = body["components"].get("disk", {})
+    assert (disk.get("free_bytes", 0) > 0) == (form == "embedded")
     ingest.state = PipelineStatus(0, 0, 31.0, 450_000, 0)
     parts = client.ok("/health/detailed")["components"]
     assert (parts["pipeline"]["status"], parts["ingest"]["status"]) == ("degraded", "degraded")
     ingest.state = PipelineStatus(0, 0, 0.0, 0, 0, failure="disk full")
     assert client.get("/health/detailed").status_code == 503
     assert "disk full" in problem_of(client.get("/ready"), 503)["detail"]
+
+
+def test_what_else_a_process_needs(api_store: StoreReader) -> None:
+    failures = {"broker": ""}
+    ingest = Ingest(state=PipelineStatus(0, 0, 0.0, 0, 0, failure="elsewhere"))
+    parts = {"broker": lambda: failures["broker"]}
+    asked = Client(build_app(ingest, api_store, CONFIGURATION, Access(required=False), parts=parts))
+    # The pipeline is another process's, so that readiness is not up to it.
+    assert asked.ok("/readyz") == asked.ok("/ready") == {"status": "ready"}
+    assert asked.ok("/healthz")["status"] == "ok"
+    failures["broker"] = "no broker answers"
+    told = problem_of(asked.get("/ready"), 503)["detail"]
+    assert told == "broker: no broker answers; store: ok"
+    components = asked.get("/health/detailed").json()["components"]
+    assert components["broker"] == {"status": "failed", "detail": "no broker answers"}
 
 
 def test_metrics_are_openmetrics(client: Client, traffic: None) -> None:
@@ -170,7 +186,7 @@ def test_metrics_stay_few_however_many_releases_there_are(client: Client, store:
 
 
 @contextmanager
-def served(store: Store) -> Iterator[tuple[str, uvicorn.Server]]:
+def served(store: StoreReader) -> Iterator[tuple[str, uvicorn.Server]]:
     """The application on a free port of loopback."""
     held: list[uvicorn.Server] = []
     app = build_app(
@@ -206,8 +222,8 @@ def read_messages(url: str, count: int) -> list[dict[str, Any]]:
     return found
 
 
-def test_the_live_stream(store: Store, traffic: None) -> None:
-    with served(store) as (url, _):
+def test_the_live_stream(store: Store, api_store: StoreReader, traffic: None) -> None:
+    with served(api_store) as (url, _):
         first, second = read_messages(url, 2)
         for message in (first, second):
             models.LiveMessage.model_validate(message)
@@ -223,9 +239,9 @@ def test_the_live_stream(store: Store, traffic: None) -> None:
         assert fleets[-1] == 77
 
 
-def test_the_server_stops_though_streams_are_open(store: Store) -> None:
+def test_the_server_stops_though_streams_are_open(api_store: StoreReader) -> None:
     with (
-        served(store) as (url, server),
+        served(api_store) as (url, server),
         httpx.stream("GET", f"{url}/v1/live", timeout=20) as answer,
     ):
         lines = answer.iter_lines()

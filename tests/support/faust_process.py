@@ -1,7 +1,7 @@
 """A processor whose store is a SQLite file: the real Faust application, on a real broker, that records.
 
-`python -m penstock.tests.support.faust_process BROKER FOLDER` runs one. Files in the folder change what
-it does: `away` makes every call fail, `slow` (seconds) delays each flush.
+`python -m penstock.tests.support.faust_process BROKER GROUP FOLDER` runs one. Files in the folder change
+what it does: `away` makes every call fail, `slow` (seconds) delays each flush.
 """
 
 from __future__ import annotations
@@ -16,15 +16,18 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from penstock.api.openmetrics import CONTENT_TYPE
 from penstock.schemas.errors import StoreError
 from penstock.schemas.kafka import parse_address
 from penstock.schemas.topics import PANES
+from penstock.serve_worker import rendered
 from penstock.streams.app import build_app
 from penstock.streams.app_ports import Lease, WorkerSettings
 from penstock.streams.app_runner import run
 from penstock.streams.messages import Message, Outgoing
 from penstock.streams.outlet import KafkaOutlet
 from penstock.streams.watchdog import Judge, Limits, Look, Watchdog
+from penstock.streams.worker_http import Sources, WorkerHTTP
 
 SESSION_TIMEOUT_S = 6.0  # the least that a broker takes
 SCHEMA = """
@@ -153,30 +156,29 @@ class RecordingEvaluator:
             self._ledger.note("final")
 
 
-def main(broker: str, folder: Path) -> None:
+def main(broker: str, group: str, folder: Path) -> None:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     address = parse_address(broker)
     settings = WorkerSettings(
         address,
+        group=group,
         session_timeout_s=SESSION_TIMEOUT_S,
         heartbeat_s=SESSION_TIMEOUT_S / 4,
     )
-    ledger = Ledger(folder)
-    app = build_app(
-        settings,
-        RecordingIngestor(ledger),
-        RecordingEvaluator(Ledger(folder)),
-        KafkaOutlet(address),
-    )
+    ingestor, evaluator = RecordingIngestor(Ledger(folder)), RecordingEvaluator(Ledger(folder))
+    app = build_app(settings, ingestor, evaluator, KafkaOutlet(address))
+    http = WorkerHTTP("127.0.0.1", 0, Sources(lambda: app.status), rendered, CONTENT_TYPE)
+    http.start()
+    (folder / "port").write_text(str(http.port))
 
     def look() -> Look:
-        return Look(Lease.now_s(), app.status.turned_s, app.totals["messages"], 0, connected=True)
+        return Look(Lease.now_s(), app.status.turned_s, 0, 0, connected=True)
 
     Watchdog(Judge(Limits(settings.session_timeout_s)), look, lambda: None).start()
     run(app)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]))

@@ -46,6 +46,18 @@ def test_a_server_that_comes_back_gets_everything_in_order(settings: EmitterSett
     assert spooled_files(settings) == []
 
 
+def test_one_flush_is_one_post(server: EventServer, settings: EmitterSettings) -> None:
+    quiet = replace(settings, flush_interval_s=60.0, heartbeat_s=3600.0)
+    with Emitter(url=server.url, settings=quiet) as emit:
+        for _ in range(10):
+            emit.step(step=1)
+            emit.request(latency_ms=1.0)
+            emit.span(trace_id="t", name="x")
+            assert emit.flush()
+        assert len(server.bodies) == 10
+        assert len(server.headers()) == 30
+
+
 @pytest.mark.parametrize("status", [429, 500, 503, 401, 403])
 def test_refusals_that_pass_are_waited_out(
     server: EventServer, settings: EmitterSettings, status: int

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from penstock.producers.disk import SpoolBusy
 from penstock.producers.gaps import merge_gaps
 from penstock.producers.outbox import Outbox
-from penstock.producers.spool import Spool, SpoolBusy, adopt, boot_folder
+from penstock.producers.spool import Spool, adopt, boot_folder
 from penstock.schemas.frames import FrameHeader, encode_frame, read_header
 
 BIG = 1 << 20
@@ -260,6 +261,27 @@ class TestOutbox:
         outbox.ack(2)
         assert outbox.empty
         outbox.close()
+
+    def test_on_request_every_spill_is_forced_to_the_medium(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        forced: list[int] = []
+        monkeypatch.setattr(os, "fsync", forced.append)
+        kept, plain = (
+            Outbox(lambda: Spool(boot_folder(tmp_path, "kept"), BIG, synced=True)),
+            Outbox(lambda: Spool(boot_folder(tmp_path, "plain"), BIG)),
+        )
+        plain.put([step_frame(0)])
+        plain.fail()
+        assert forced == []
+        kept.put([step_frame(i) for i in range(9)])
+        kept.fail()
+        made = len(forced)
+        assert made >= 3, "the folder of spools, the boot's, and the segment"
+        kept.put([step_frame(9)])
+        assert len(forced) == made + 1, "once for all frames of a spill"
+        kept.close()
+        plain.close()
 
     def test_without_a_disk_memory_is_bounded_and_loss_is_declared(
         self, caplog: pytest.LogCaptureFixture

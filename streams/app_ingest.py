@@ -1,0 +1,170 @@
+"""The desk of the events topic: batches become durable, deltas go out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from ..schemas.topics import EVENTS
+from .app_consumer import Consumer
+from .app_courier import Courier
+from .app_desk import BaseDesk, StartAgain
+from .app_inbox import Inbox
+from .app_ports import Ingestor, Lease, WorkerSettings
+from .messages import Message
+
+log = logging.getLogger("penstock")
+
+FRESH_US = 5_000_000  # a broker that has not answered for so long may have more
+LAST_DELTAS_S = 2.0
+
+
+class IngestDesk(BaseDesk):
+    """Flushes batches one after the other, and the next one gathers meanwhile.
+
+    Args:
+        ingestor: does the work; only this desk's thread calls it.
+        courier: takes the deltas.
+        settings: sizes and times.
+        lease: see BaseDesk.
+        totals: see BaseDesk.
+        consumer: see BaseDesk.
+    """
+
+    def __init__(
+        self,
+        ingestor: Ingestor,
+        courier: Courier,
+        settings: WorkerSettings,
+        lease: Lease,
+        totals: Counter[str],
+        consumer: Callable[[], Consumer],
+    ) -> None:
+        inbox = Inbox(settings.max_flush_messages, settings.max_flush_bytes, settings.gather_s)
+        super().__init__(EVENTS, inbox, lease, totals, consumer)
+        self._ingestor = ingestor
+        self._courier = courier
+        self._partitions = settings.partitions
+        self._tick_s = settings.tick_s
+        self._next_tick_s = 0.0
+        self._batch: list[Message] = []
+        self._append_us: dict[int, int] = {}
+
+    def _release(self, partition: int) -> None:
+        self._ingestor.release(partition)
+
+    def _reset(self) -> None:
+        self._ingestor.reset()
+
+    async def _take_over(self, partition: int) -> None:
+        if self._partitions and partition >= self._partitions:
+            raise StartAgain(f"{EVENTS} has more than {self._partitions} partitions now")
+        cut = await self._call(self._ingestor.assign, partition)
+        if partition in self._placed and cut + 1 < self._next[partition]:
+            log.warning(
+                "the store holds partition %d up to offset %d, not %d any more: reading it again",
+                partition,
+                cut,
+                self._next[partition] - 1,
+            )
+            self._consumer().shut(self._tp(partition))
+            self._inbox.drop(partition)
+            self._batch = [message for message in self._batch if message.partition != partition]
+            self._placed.discard(partition)
+        if partition not in self._placed:
+            self._append_us[partition] = 0
+        self._next[partition] = cut + 1
+
+    async def _place(self, partition: int) -> None:
+        start = self._next[partition]
+        first, end = await self._consumer().client.bounds(self._tp(partition))
+        if end < start:
+            raise StartAgain(
+                f"partition {partition} of {self.topic} ends at offset {end - 1}, but the store "
+                f"holds it up to {start - 1}: Kafka lost what it had acknowledged"
+            )
+        if first > start:
+            self._declare_gap(partition, start, first)
+            self._next[partition] = start = first
+        await self._consumer().open(self._tp(partition), start)
+
+    async def _step(self) -> None:
+        wait_s = self._next_tick_s - time.monotonic()
+        if wait_s <= 0:
+            self._next_tick_s = time.monotonic() + self._tick_s
+            await self._tick()
+            return
+        self._batch = self._batch or self._next_batch()
+        if self._batch:
+            await self._flush(self._batch)
+        else:
+            due_s = self._inbox.due_in_s()
+            await self._rest(wait_s if due_s is None else min(wait_s, due_s))
+
+    async def _flush(self, batch: list[Message]) -> None:
+        self.busy_us = min(message.append_us for message in batch)
+        await self._write(self._ingestor.flush, batch)
+        self._batch = []
+        self.busy_us = None
+        self._failures = 0
+        for message in batch:
+            self._next[message.partition] = message.offset + 1
+            self._append_us[message.partition] = message.append_us
+        self._totals["batches"] += 1
+        self._totals["messages"] += len(batch)
+
+    async def _tick(self) -> None:
+        now_us = time.time_ns() // 1000  # before the look: what comes after it is newer
+        await self._look()
+        await self._explain_jumps()
+        if self.wanted is None or not self.held:
+            return
+        behind = {
+            partition: self._append_us[partition]
+            for partition in self.held
+            if not self._is_read_out(partition, now_us)
+        }
+        self._courier.post(await self._write(self._ingestor.deltas, now_us, behind))
+        if not self._batch:
+            self._failures = 0
+
+    def _is_read_out(self, partition: int, now_us: int) -> bool:
+        view = self.views.get(partition)
+        return (
+            view is not None
+            and now_us - view.polled_us < FRESH_US
+            and self._consumer().is_read_out(self._tp(partition), view, self._next[partition])
+        )
+
+    async def _explain_jumps(self) -> None:
+        """Offsets that were not there: lost to retention, or never messages at all."""
+        for tp, due, came in self._consumer().client.take_jumps(self.topic):
+            first, _ = await self._consumer().client.bounds(tp)
+            if first > due:
+                self._declare_gap(tp.partition, due, min(first, came))
+
+    def _declare_gap(self, partition: int, start: int, end: int) -> None:
+        self._totals["offsets_lost"] += end - start
+        log.error(
+            "gap: offsets %d to %d of partition %d of %s are gone from Kafka and were never stored; "
+            "its retention is shorter than the time that nobody read",
+            start,
+            end - 1,
+            partition,
+            self.topic,
+        )
+
+    async def _finish(self) -> None:
+        await self._tick()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_DELTAS_S):
+                await self._courier.sent()
+
+    def _forget(self) -> None:
+        self._batch = []
+        self.busy_us = None
+        super()._forget()

@@ -1,0 +1,100 @@
+"""Runs the application in this process until it is asked to stop, or cannot go on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+from typing import Any, NoReturn
+
+import mode
+import uvloop
+from aiokafka.errors import KafkaError  # type: ignore[import-untyped]
+
+from ..schemas.errors import PenstockError
+from .app import WorkerApp
+from .app_desk import StartAgain
+from .watchdog import START_AGAIN
+
+log = logging.getLogger("penstock")
+
+# Faust's services log under the names of the modules that extend them.
+LIBRARIES = (
+    "faust",
+    "mode",
+    "aiokafka",
+    *(f"{__package__}.{name}" for name in ("app", "app_consumer", "app_thread", "app_runner")),
+)
+
+
+class _Worker(mode.Worker):
+    """Faust's worker with our logging and signals."""
+
+    def __init__(self, app: WorkerApp, **kwargs: Any) -> None:
+        self._app = app
+        self.departure: asyncio.Task[None] | None = None
+        super().__init__(
+            app, quiet=True, override_logging=False, redirect_stdouts=False, daemon=True, **kwargs
+        )
+
+    def install_signal_handlers(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self.loop.add_signal_handler(number, self._asked, signal.Signals(number).name)
+
+    def _asked(self, name: str) -> None:
+        if self.departure is not None:
+            return
+        log.info("%s: finishing what runs", name)
+        late = threading.Timer(self._app.settings.stop_s, _leave, (0, "the stop took too long"))
+        late.daemon = True
+        late.start()
+        self.departure = asyncio.ensure_future(self._depart(), loop=self.loop)
+
+    async def _depart(self) -> None:
+        try:
+            await self._app.depart()
+            log.info("left the group")
+        finally:
+            await self.stop()
+
+
+def run(app: WorkerApp) -> NoReturn:
+    """Run until SIGTERM or SIGINT, and end the process.
+
+    The exit code is 0 after a planned stop, 75 where a new start helps, 1 otherwise. Threads that hang in
+    a call to the store do not keep the process.
+    """
+    for name in LIBRARIES:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    worker = _Worker(app, loop=loop)
+    loop.run_until_complete(worker.start())
+    reason = worker.crash_reason
+    if worker.departure is not None:
+        loop.run_until_complete(worker.departure)
+        _leave(0, "stopped")
+    if isinstance(reason, StartAgain):
+        loop.run_until_complete(_leave_group(app))
+        _leave(START_AGAIN, str(reason))
+    _leave(1, repr(reason))
+
+
+async def _leave_group(app: WorkerApp) -> None:
+    """So that the others need not wait for the session timeout."""
+    with contextlib.suppress(TimeoutError, PenstockError, KafkaError):
+        async with asyncio.timeout(app.settings.stop_s):
+            await app.depart()
+
+
+def _leave(code: int, why: str) -> NoReturn:
+    log.log(logging.ERROR if code else logging.INFO, "%s: ending with code %d", why, code)
+    for handler in logging.getLogger().handlers:
+        handler.flush()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

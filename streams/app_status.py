@@ -1,0 +1,83 @@
+"""What a processor tells of itself: taken in the event loop, read from any thread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from .app_desk import BaseDesk
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionStatus:
+    """A partition that is ours.
+
+    Attributes:
+        topic: of which.
+        partition: its number.
+        lag: messages that are there and not durable, None before the broker's first answer.
+    """
+
+    topic: str
+    partition: int
+    lag: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """A processor at one moment.
+
+    Attributes:
+        waiting_for: why it does no work yet, empty when it is ready.
+        partitions: those that are ours.
+        oldest_s: age of the oldest message that was read and is not durable, None for none.
+        heartbeat_age_s: since the broker last answered one.
+        turned_s: when the event loop last turned, as `Lease.now_s`.
+        totals: counters since the start.
+        circuits: by name, whether calls are made: closed, open or half-open.
+    """
+
+    waiting_for: str
+    partitions: tuple[PartitionStatus, ...] = ()
+    oldest_s: float | None = None
+    heartbeat_age_s: float = 0.0
+    turned_s: float = 0.0
+    totals: Mapping[str, int] = field(default_factory=dict)
+    circuits: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def lag(self) -> int:
+        """Of all partitions together."""
+        return sum(partition.lag or 0 for partition in self.partitions)
+
+
+def status_of(
+    desks: Iterable[BaseDesk],
+    heartbeat_age_s: float,
+    turned_s: float,
+    totals: Mapping[str, int],
+    circuits: Mapping[str, str],
+) -> WorkerStatus:
+    """The desks together; to be called in their event loop."""
+    desks = list(desks)
+    now_us = time.time_ns() // 1000
+    oldest = [at for desk in desks if (at := desk.oldest_us) is not None]
+    return WorkerStatus(
+        waiting_for="; ".join(text for desk in desks if (text := desk.waiting_for)),
+        partitions=tuple(part for desk in desks for part in _partitions(desk)),
+        oldest_s=max(now_us - min(oldest), 0) / 1e6 if oldest else None,
+        heartbeat_age_s=heartbeat_age_s,
+        turned_s=turned_s,
+        totals=dict(totals),
+        circuits=circuits,
+    )
+
+
+def _partitions(desk: BaseDesk) -> Iterable[PartitionStatus]:
+    durable = desk.durable()
+    for partition in sorted(desk.wanted or ()):
+        view, done = desk.views.get(partition), durable.get(partition)
+        known = view is not None and view.highwater is not None and done is not None
+        lag = max(view.highwater - done, 0) if known else None  # type: ignore[union-attr,operator]
+        yield PartitionStatus(desk.topic, partition, lag)

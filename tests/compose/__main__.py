@@ -1,0 +1,62 @@
+"""`python -m penstock.tests.compose`: docker-compose.yml brought up, used, hurt and torn down.
+
+Exit code 0: everything was as it should be. 1: it was not. 2: no Docker to be had here, and the reason;
+where CI=true that is 1 too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from types import FrameType
+
+from penstock.tests.compose.engine import Engine, EngineMissing, engine
+from penstock.tests.compose.images import Images
+from penstock.tests.compose.progress import Failed, say, step
+from penstock.tests.compose.scenario import play
+from penstock.tests.compose.stack import Stack
+
+
+def main() -> int:
+    """Run it all; returns the exit code."""
+    signal.signal(signal.SIGTERM, _interrupted)  # so that everything is torn down then, too
+    try:
+        with engine() as found:
+            _test(found)
+    except EngineMissing as error:
+        say(f"not run: {error}")
+        return 1 if os.environ.get("CI") else 2
+    except Failed as error:
+        say(f"FAILED: {error}")
+        return 1
+    say("the stack does what it should")
+    return 0
+
+
+def _test(engine: Engine) -> None:
+    stack, images = Stack(engine), Images(engine)
+    with contextlib.suppress(Failed):
+        stack.down()  # what a run that was killed has left
+    services = stack.configuration()["services"]
+    images.prepare({name: service["image"] for name, service in services.items()})
+    say(f"stand-ins: {', '.join(images.stand_ins) or 'none'}; left out: grafana")
+    try:
+        play(stack)
+    except (Failed, KeyboardInterrupt):
+        with contextlib.suppress(Failed):
+            say(f"what the containers said:\n{stack.logs()}")
+        raise
+    finally:
+        with step("tearing down"):
+            stack.down()
+            images.tidy()
+
+
+def _interrupted(_: int, __: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,358 @@
+"""`penstock topics` and `penstock api` as processes, beside a real broker and a real store."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from penstock.schemas.kafka import KafkaAddress, parse_address
+from penstock.schemas.topics import HEADER_BOOT, home_of
+from penstock.streams.migrate import migrate
+from penstock.streams.store import Store
+from penstock.tests.support.chstore import StoreServer
+from penstock.tests.support.kafka import Broker
+from penstock.tests.support.kafka_events import ends, eventually, frame, request, since
+from penstock.tests.support.openmetrics import families
+from penstock.tests.support.rows import at, window
+from penstock.tests.support.server import free_port
+from penstock.tests.support.store import insert, unique
+
+pytestmark = pytest.mark.slow
+
+PARTITIONS = 4
+START_S = 60.0
+
+
+class Api:
+    """A `penstock api` process."""
+
+    def __init__(self, folder: Path, kafka: str, store: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.url = f"http://127.0.0.1:{(port := free_port())}"
+        self.log = folder / "api.log"
+        self._command = [*PENSTOCK, "api", "--kafka", kafka, "--store", store, "--port", str(port)]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *flags: str) -> None:
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen([*self._command, *flags], stdout=log, stderr=log)
+        until = time.monotonic() + START_S
+        while time.monotonic() < until and self._process.poll() is None:
+            with contextlib.suppress(httpx.HTTPError):
+                if self.get("/healthz").status_code == 200:
+                    return
+            time.sleep(0.05)
+        self.kill()
+        raise RuntimeError(f"penstock api did not start:\n{self.log.read_text()[-4000:]}")
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def terminate(self) -> int:
+        """SIGTERM; the exit code."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            code = self._process.wait(30)
+        finally:
+            self.kill()
+        return code
+
+    def get(self, path: str, **query: Any) -> httpx.Response:
+        return httpx.get(f"{self.url}{path}", params=query, timeout=30)
+
+    def post(self, body: Any, **headers: str) -> httpx.Response:
+        frames = isinstance(body, bytes)
+        form = "application/vnd.penstock.frames" if frames else "application/json"
+        content = body if frames else json.dumps(body).encode()
+        headers = {"Content-Type": form, **headers}
+        return httpx.post(f"{self.url}/v1/events", content=content, headers=headers, timeout=30)
+
+
+PENSTOCK = [sys.executable, "-m", "penstock"]
+
+
+def penstock(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*PENSTOCK, *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    with Broker(tmp_path_factory.mktemp("kafka")) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def store_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreServer]:
+    server = StoreServer(tmp_path_factory.mktemp("store"))
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture(scope="module")
+def store(store_server: StoreServer) -> Iterator[Store]:
+    opened = Store(store_server.url)
+    migrate(opened)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def made(broker: Broker, store_server: StoreServer, store: Store) -> list[str]:
+    """The topics, made by the command; its output."""
+    done = penstock(
+        "topics", "--kafka", broker.bootstrap, "--store", store_server.url,
+        "--partitions", str(PARTITIONS), "--shards", "2",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.fixture(scope="module")
+def api(
+    tmp_path_factory: pytest.TempPathFactory,
+    broker: Broker,
+    store_server: StoreServer,
+    made: list[str],
+) -> Iterator[Api]:
+    found = Api(tmp_path_factory.mktemp("api"), broker.bootstrap, store_server.api_url)
+    found.start()
+    try:
+        eventually(lambda: found.get("/readyz").status_code == 200)
+        yield found
+    finally:
+        found.kill()
+
+
+def cluster(broker: Broker) -> KafkaAddress:
+    return parse_address(broker.bootstrap)
+
+
+def test_topics_are_made_and_told(
+    broker: Broker, store_server: StoreServer, made: list[str]
+) -> None:
+    assert made[0].startswith(f"penstock.events: made with partitions={PARTITIONS}, ")
+    assert made[-1] == f"boots are at home in {PARTITIONS} partitions, 2 shards"
+    where = ("--kafka", broker.bootstrap, "--store", store_server.url)
+    assert penstock("topics", *where).stdout.splitlines()[0] == "the topics are as they should be"
+    told = json.loads(penstock("topics", *where, "--json", "--replication", "2").stdout)
+    assert (told["home_partitions"], told["shards"]) == (PARTITIONS, 2)
+    assert {change["what"] for change in told["changes"]} == {"replication"}
+    for flags, text in [
+        (("--partitions", "1"), "cannot have 1"),
+        (("--shards", "3"), "keeps them"),
+        (("--partitions", "0"), "0 is not in the range"),
+    ]:
+        refused = penstock("topics", *where, *flags)
+        assert refused.returncode != 0
+        assert text in refused.stderr
+        assert "Traceback" not in refused.stderr
+
+
+def test_events_go_to_kafka_and_answers_come_from_the_store(
+    api: Api, broker: Broker, store: Store
+) -> None:
+    before = ends(cluster(broker))
+    frames = [frame(unique("boot")) for _ in range(5)]
+    answer = api.post(b"".join(frames))
+    assert answer.status_code == 202, answer.text
+    assert answer.json() == {"accepted": 5, "duplicate": 0, "rejected": 0, "rejections": []}
+    assert {message.value for message in since(cluster(broker), before)} == {*frames}
+
+    before = ends(cluster(broker))
+    rows = [request(boot_id=unique("boot"), seq=i) for i in range(6)]
+    answer = api.post([*rows, request(latency_ms="fast"), 7])
+    assert answer.status_code == 202, answer.text
+    told = answer.json()
+    assert (told["accepted"], told["duplicate"], told["rejected"]) == (6, 0, 2)
+    assert [(r["index"], r["reason"]) for r in told["rejections"]] == [
+        (6, "bad_value"),
+        (7, "malformed"),
+    ]
+    sent = since(cluster(broker), before)
+    by_home: dict[int, list[Any]] = {got.partition: json.loads(got.value) for got in sent}
+    for row in rows:
+        assert row in by_home[home_of(row["boot_id"], PARTITIONS)]
+    assert sum(map(len, by_home.values())) == 8
+
+    damaged = api.post(frames[0][:-1])
+    assert damaged.status_code == 400
+    assert damaged.json()["type"].endswith("invalid-frame")
+
+    insert(store, "windows_rows", [window(3600, requests=7)])
+    insert(store, "checkpoints_rows", [{"partition": 0, "closed_ts": at(3600), "version": 1}])
+    (series,) = api.get("/v1/windows", metric="requests").json()["series"]
+    assert series["points"][0]["values"] == {"requests": 7}
+    eventually(lambda: "penstock_watermark_timestamp_seconds" in api.get("/metrics").text)
+    text = api.get("/metrics").text
+    samples = {
+        (sample.name, sample.labels.get("outcome") or sample.labels.get("kind")): sample.value
+        for family in families(text)
+        for sample in family.samples
+    }
+    assert samples["penstock_ingest_events_total", "accepted"] == 11
+    assert samples["penstock_ingest_events_total", "rejected"] == 2
+    assert samples["penstock_pipeline_work_total", "messages"] == 5 + len(sent)
+    assert samples["penstock_pipeline_up", None] == 1
+    assert samples["penstock_watermark_timestamp_seconds", None] == at(3600).timestamp()
+    parts = api.get("/health/detailed").json()["components"]
+    assert {name: part["status"] for name, part in parts.items()} == dict.fromkeys(
+        ("store", "pipeline", "ingest", "broker"), "ok"
+    )
+
+
+def test_a_retry_through_another_process(
+    api: Api, broker: Broker, store_server: StoreServer, tmp_path: Path
+) -> None:
+    rows = [request(boot_id=f"b{i % 5}", seq=i) if i % 2 else request() for i in range(20)]
+    other = Api(tmp_path, broker.bootstrap, store_server.api_url)
+    other.start()
+    try:
+        sent = []
+        for process in (api, other):
+            before = ends(cluster(broker))
+            answer = process.post(rows, **{"Idempotency-Key": "job-7"})
+            assert answer.json()["accepted"] == 20
+            sent.append(since(cluster(broker), before))
+        first, second = ([replace(got, offset=0) for got in found] for found in sent)
+        assert first == second
+        assert len(sent[0]) > 1
+        assert len({message.headers[HEADER_BOOT] for message in sent[0]}) == 1
+        assert other.terminate() == 0
+    finally:
+        other.kill()
+
+
+def test_a_broker_that_dies_is_told_fast_and_comes_back(api: Api, broker: Broker) -> None:
+    broker.kill()
+    try:
+        eventually(lambda: api.get("/readyz").status_code == 503)
+        began_s = time.monotonic()
+        refused = api.post([request()])
+        assert time.monotonic() - began_s < 1
+        assert refused.status_code == 503
+        assert refused.headers["Retry-After"] == "1"
+        assert refused.json()["type"] == "urn:penstock:problem:broker-away"
+        detail = api.get("/readyz").json()["detail"]
+        assert detail.startswith("broker: Kafka at")
+        assert detail.endswith("; store: ok")
+        assert api.get("/healthz").status_code == 200
+        assert api.get("/v1/windows", metric="requests").status_code == 200
+        assert api.get("/health/detailed").json()["components"]["broker"]["status"] == "failed"
+    finally:
+        broker.start()
+    eventually(lambda: api.get("/readyz").status_code == 200)
+    assert api.post([request()]).status_code == 202
+
+
+def test_a_store_that_dies_does_not_stop_events(api: Api, store_server: StoreServer) -> None:
+    store_server.kill()
+    try:
+        refused = api.get("/readyz")
+        assert refused.status_code == 503
+        assert refused.json()["detail"].startswith("broker: ok; store: does not answer")
+        assert api.post([request()]).status_code == 202
+        assert api.get("/v1/windows", metric="requests").status_code == 503
+    finally:
+        store_server.start()
+    eventually(lambda: api.get("/readyz").status_code == 200)
+    eventually(lambda: api.get("/health/detailed").status_code == 200)
+
+
+def test_a_post_under_way_is_finished_when_the_process_is_told_to_end(
+    broker: Broker, store_server: StoreServer, made: list[str], tmp_path: Path
+) -> None:
+    process = Api(tmp_path, broker.bootstrap, store_server.api_url)
+    process.start()
+    answers: list[httpx.Response] = []
+    codes: list[int] = []
+    boot = unique("boot")
+    before = ends(cluster(broker))
+    try:
+        assert process.post(frame(unique("boot"))).status_code == 202
+        broker.pause()
+        posting = threading.Thread(target=lambda: answers.append(process.post(frame(boot))))
+        posting.start()
+        time.sleep(0.5)
+        ending = threading.Thread(target=lambda: codes.append(process.terminate()))
+        ending.start()
+        time.sleep(0.5)
+        broker.resume()
+        posting.join(20)
+        ending.join(40)
+    finally:
+        broker.resume()
+        process.kill()
+    assert [answer.status_code for answer in answers] == [202]
+    assert codes == [0]
+    assert boot.encode() in {message.key for message in since(cluster(broker), before)}
+    assert "Traceback" not in process.log.read_text()
+
+
+def test_what_is_missing_is_told_at_the_start(
+    broker: Broker, store_server: StoreServer, made: list[str], store: Store, tmp_path: Path
+) -> None:
+    (value,) = store.query("SELECT value FROM penstock.settings WHERE name = 'home_partitions'")
+    store.command(
+        "ALTER TABLE penstock.settings DELETE WHERE name = 'home_partitions'"
+        " SETTINGS mutations_sync = 1"
+    )
+    try:
+        done = penstock("api", "--kafka", broker.bootstrap, "--store", store_server.api_url)
+        assert done.returncode == 1
+        assert "run penstock topics" in done.stderr.splitlines()[-1]
+        assert "Traceback" not in done.stderr
+    finally:
+        store.command(
+            "INSERT INTO penstock.settings VALUES "
+            f"('home_partitions', '{value['value']}', now64(6))"
+        )
+    empty = StoreServer(tmp_path / "empty")
+    empty.start()
+    try:
+        for command in ("api", "topics"):
+            done = penstock(command, "--kafka", broker.bootstrap, "--store", empty.url)
+            assert done.returncode == 1
+            assert "run penstock migrate first" in done.stderr
+    finally:
+        empty.kill()
+    refused = penstock("api", "--kafka", "nonsense", "--store", store_server.api_url)
+    assert refused.returncode == 1
+    assert "a Kafka address looks like" in refused.stderr
+
+
+def test_keys_are_asked_for(
+    broker: Broker, store_server: StoreServer, made: list[str], tmp_path: Path
+) -> None:
+    made_key = penstock(
+        "keys", "create", "--data", str(tmp_path), "--name", "w", "--scope", "ingest"
+    )
+    process = Api(tmp_path, broker.bootstrap, store_server.api_url)
+    process.start("--keys", "--keys-file", str(tmp_path / "keys.json"))
+    try:
+        assert process.post([request()]).status_code == 401
+        bearer = {"Authorization": f"Bearer {made_key.stdout.strip()}"}
+        assert process.post([request()], **bearer).status_code == 202
+        assert process.get("/readyz").status_code == 200
+        assert process.get("/metrics").status_code == 401
+    finally:
+        assert process.terminate() == 0
