@@ -15,6 +15,7 @@ from .schemas.config import load
 from .schemas.errors import InvalidConfiguration
 from .streams.embedded import EmbeddedRunner
 from .streams.migrate import migrate
+from .streams.seal import Sealer, load_or_make_key
 from .streams.store import RETRY_S, Store
 
 
@@ -52,7 +53,8 @@ def serve(
     store = Store(url or f"chdb://{(data / 'store').absolute()}", RETRY_S)
     migrate(store, configuration.retention)
     listener = _listen(host, port)
-    runner = EmbeddedRunner(store, configuration)
+    sealer = Sealer(load_or_make_key(data / "sealing.key"))
+    runner = EmbeddedRunner(store, configuration, sealer)
     runner.start()
     required = keys if keys is not None else not is_loopback(host)
     access = Access(required=required, keys_path=data / "keys.json")

@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,8 +26,10 @@ from penstock.tests.support.chstore import StoreServer
 
 TABLE = "bench_rows"
 TEXTS = ("worker_id", "boot_id", "model", "model_version", "adapter", "route", "release", "variant")
-NUMBERS = ("seq", "latency_us", "ttft_us", "queue_us", "decode_us", "input_tokens", "output_tokens")
-NUMBERS += ("cached_tokens", "cost_nanousd", "first_step", "last_step", "row_index", "offset")
+NUMBERS = (
+    *("seq", "latency_us", "ttft_us", "queue_us", "decode_us", "input_tokens", "output_tokens"),
+    *("cached_tokens", "cost_nanousd", "first_step", "last_step", "row_index", "offset"),
+)
 IDS = ("request_id", "trace_id", "session_id")
 
 
@@ -47,7 +50,7 @@ def create(store: Store) -> None:
 
 def rows(count: int, seed: int) -> pa.Table:
     draw = np.random.default_rng(seed)
-    made: dict[str, pa.Array] = {
+    made: dict[str, Any] = {
         "ts": pa.array(1_700_000_000_000_000 + np.arange(count) * 50, pa.timestamp("us", tz="UTC"))
     }
     for name in TEXTS:

@@ -293,8 +293,11 @@ def _local(store: Store, config: Path | None) -> Iterator[Sender]:
     """An embedded server without its API: nobody else has the folder open."""
     from ..schemas.config import load
     from ..streams.embedded import EmbeddedRunner
+    from ..streams.seal import Sealer, load_or_make_key
 
-    runner = EmbeddedRunner(store, load(config))
+    assert store.folder is not None
+    sealer = Sealer(load_or_make_key(store.folder.parent / "sealing.key"))
+    runner = EmbeddedRunner(store, load(config), sealer)
 
     class Local:
         def send(self, body: bytes, form: Form, key: str | None) -> Receipt:

@@ -76,7 +76,12 @@ def parse_address(text: str) -> KafkaAddress:
     >>> parse_address("kafka://me:secret@a:9092,b:9092?tls=true&sasl=PLAIN").servers
     'a:9092,b:9092'
     """
-    parts = urlsplit(text if "://" in text else f"kafka://{text}")
+    try:
+        parts = urlsplit(text if "://" in text else f"kafka://{text}")
+    except ValueError as error:  # whose text may hold the password
+        raise InvalidConfiguration(f"no address; a Kafka address looks like {_EXAMPLE}") from error
+    if parts.fragment:
+        raise InvalidConfiguration("write %23 for # in the user or password of a Kafka address")
     if parts.scheme != "kafka" or not parts.netloc or parts.path.strip("/"):
         raise InvalidConfiguration(f"a Kafka address looks like {_EXAMPLE}")
     credentials, _, hosts = parts.netloc.rpartition("@")
@@ -85,11 +90,12 @@ def parse_address(text: str) -> KafkaAddress:
     unknown = sorted(set(options) - _OPTIONS)
     if unknown:
         raise InvalidConfiguration(
-            f"a Kafka address knows {', '.join(sorted(_OPTIONS))}, not {', '.join(unknown)}"
+            f"the options of a Kafka address are {', '.join(sorted(_OPTIONS))};"
+            " write %3F for ? in its user or password"
         )
     mechanism = options.get("sasl", "PLAIN" if credentials else "")
     if mechanism and mechanism not in MECHANISMS:
-        raise InvalidConfiguration(f"sasl is one of {', '.join(MECHANISMS)}, not {mechanism}")
+        raise InvalidConfiguration(f"sasl is one of {', '.join(MECHANISMS)}")
     if bool(mechanism) != bool(user and password):
         raise InvalidConfiguration("SASL needs a user and a password, and only SASL does")
     return KafkaAddress(
@@ -107,11 +113,14 @@ def parse_address(text: str) -> KafkaAddress:
 def _with_port(host: str) -> str:
     name, _, port = host.rpartition(":")
     if not name or not port.isdigit() or not 0 < int(port) < 65536:
-        raise InvalidConfiguration(f"{host!r} is no host:port; a Kafka address looks like {_EXAMPLE}")
+        # Not repeated: of a mistyped address it may be the password.
+        raise InvalidConfiguration(
+            f"every broker is host:port; a Kafka address looks like {_EXAMPLE}"
+        )
     return host
 
 
 def _flag(text: str) -> bool:
     if text.lower() not in ("true", "false"):
-        raise InvalidConfiguration(f"tls is true or false, not {text!r}")
+        raise InvalidConfiguration("tls is true or false")
     return text.lower() == "true"

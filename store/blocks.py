@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-import lz4.block
+import lz4.block  # type: ignore[import-untyped]
 import zstandard
 
 from .cityhash import cityhash128

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-import lz4.frame
+import lz4.frame  # type: ignore[import-untyped]
 import zstandard
 
 from .errors import QueryFailed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from .errors import QueryFailed, from_engine
 from .users import Role
 
 DATABASE = "penstock"
+_connect: Callable[[str], Any] = chdb.connect
 ENGINE_ERRORS = (RuntimeError, chdb.ChdbError)
 
 
@@ -71,7 +72,7 @@ class Engine:
 
     def _open(self, path: str) -> Any:
         try:
-            return chdb.connect(path)
+            return _connect(path)
         except ENGINE_ERRORS as error:
             raise StoreError(
                 f"cannot open {self.folder}: another process has it open, or the folder cannot be "
@@ -86,7 +87,7 @@ class Engine:
         """
         settings = access.initial_settings(role, self.limits)
         options = urlencode({"database": DATABASE, **settings})
-        connection = chdb.connect(f"{self.folder}?{options}")
+        connection = _connect(f"{self.folder}?{options}")
         try:
             for statement in access.take_role(role):
                 connection.query(statement)

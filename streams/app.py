@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import ssl
 import tempfile
@@ -13,14 +14,15 @@ from pathlib import Path
 from typing import Any, cast
 
 import faust
+from aiokafka.errors import KafkaError  # type: ignore[import-untyped]
 from faust.app.base import BootStrategy
 from faust.streams import Stream
-from faust.types import StreamT
+from faust.types import TP, StreamT
 
 from ..schemas.kafka import KafkaAddress
 from .app_consumer import Consumer, Transport
 from .app_courier import Courier
-from .app_desk import BaseDesk, StartAgain
+from .app_desk import BaseDesk
 from .app_evaluate import EvaluateDesk
 from .app_ingest import IngestDesk
 from .app_ports import Evaluator, Ingestor, Lease, WorkerSettings
@@ -35,6 +37,7 @@ REBALANCE_TIMEOUT_S = 30.0
 REQUEST_TIMEOUT_S = 20.0
 COMMIT_S = 1.0
 TURN_S = 0.25
+MEASURE_S = 1.0
 METADATA_AGE_MS = 30_000  # until added partitions are seen
 NEVER_S = 365 * 86_400.0
 
@@ -60,6 +63,7 @@ class WorkerApp(faust.App):
         desks: by topic.
         status: of the last turn of the event loop; read it from any thread.
         start_again: set it from any thread to end with exit code 75: why a new start is needed.
+        on_start_again: called with that reason, in the event loop.
         work: what runs beside the agents.
         circuits: by name, whether calls are made: closed, open or half-open.
     """
@@ -75,8 +79,10 @@ class WorkerApp(faust.App):
         self.desks = desks
         self.status = WorkerStatus("starting", turned_s=self.lease.now_s())
         self.start_again = ""
+        self.on_start_again: Callable[[str], None] = log.critical
+        self._ends: dict[TP, int] = {}
         self.circuits: dict[str, Callable[[], str]] = {}
-        self.work: list[Callable[[], Awaitable[None]]] = [self._turn]
+        self.work: list[Callable[[], Awaitable[None]]] = [self._turn, self._measure]
         super().__init__(settings.group, **_options(settings))
 
     def penstock_consumer(self) -> Consumer:
@@ -96,18 +102,28 @@ class WorkerApp(faust.App):
         """Start the desks beside the agents."""
         await super().on_first_start()
         self._desk_tasks = [asyncio.create_task(desk.run()) for desk in self.desks.values()]
-        for task in self._desk_tasks:
-            self.add_future(_ended(task))
         for work in self.work:
             self.add_future(work())
 
     async def _turn(self) -> None:
-        while not self.start_again:
+        while True:
             desks, lease = self.desks.values(), self.lease
             circuits = {name: state() for name, state in self.circuits.items()}
-            self.status = status_of(desks, lease.age_s, lease.now_s(), self.totals, circuits)
+            self.status = status_of(
+                desks, lease.age_s, lease.now_s(), self.totals, circuits, self._ends
+            )
+            reason = self.start_again or next(filter(None, (desk.trouble for desk in desks)), "")
+            if reason:
+                self.on_start_again(reason)
             await asyncio.sleep(TURN_S)
-        raise StartAgain(self.start_again)
+
+    async def _measure(self) -> None:
+        """Ask how far the logs go, also while nothing is fetched from them."""
+        while True:
+            await asyncio.sleep(MEASURE_S)
+            with contextlib.suppress(KafkaError):
+                if any(desk.wanted for desk in self.desks.values()):
+                    self._ends = await self.penstock_consumer().client.ends()
 
     def _new_transport(self) -> Any:
         make = partial(Consumer, lease=self.lease, desks=self.desks, totals=self.totals)
@@ -115,10 +131,6 @@ class WorkerApp(faust.App):
 
     def _create_directories(self) -> None:
         """None: they are for tables."""
-
-
-async def _ended(task: asyncio.Task[None]) -> None:
-    await asyncio.shield(task)
 
 
 async def receive(desk: BaseDesk, stream: Stream[bytes]) -> None:

@@ -61,6 +61,7 @@ class BaseDesk(ABC):
         wanted: partitions that are ours, None during a rebalance.
         held: partitions that the worker object has taken over.
         views: what the client library knew of them at the last look.
+        trouble: why only a new start of the process helps; `run` has ended then.
         busy_us: when the broker took the first message that is being worked on, None for none.
     """
 
@@ -77,6 +78,7 @@ class BaseDesk(ABC):
         self.held: set[int] = set()
         self.views: dict[int, PartitionView] = {}
         self.busy_us: int | None = None
+        self.trouble = ""
         self._inbox = inbox
         self._lease = lease
         self._totals = totals
@@ -158,6 +160,10 @@ class BaseDesk(ABC):
         ours = self.held if self.wanted is None else self.held & self.wanted
         return {partition: self._next[partition] for partition in ours}
 
+    def reached(self) -> Mapping[int, int]:
+        """By partition that is ours: offset of the first message not durable, as far as known."""
+        return {p: self._next[p] for p in sorted(self.wanted or ()) if p in self._next}
+
     @property
     def oldest_us(self) -> int | None:
         """When the broker took the first message that is not durable, None for none."""
@@ -181,18 +187,15 @@ class BaseDesk(ABC):
         return "open" if self._resting else "half-open"
 
     async def run(self) -> None:
-        """Work until `stop`; the only task that has the worker object called.
-
-        Raises:
-            StartAgain: end the process.
-        """
+        """Work until `stop`, or until there is trouble; no other task has the worker object called."""
         while not self._stopping:
             try:
                 await self._work()
             except Retryable as error:
                 await self._retry(error)
-            except StartAgain:
-                raise
+            except StartAgain as error:
+                self.trouble = str(error)
+                return
             except Exception as error:
                 # A bug must not end the work in silence: say so, and rebuild from the store.
                 log.exception("%s: failed", self.topic)

@@ -84,8 +84,8 @@ class IngestDesk(BaseDesk):
         first, end = await self._consumer().client.bounds(self._tp(partition))
         if end < start:
             raise StartAgain(
-                f"partition {partition} of {self.topic} ends at offset {end - 1}, but the store "
-                f"holds it up to {start - 1}: Kafka lost what it had acknowledged"
+                f"{self.topic} partition {partition} ends at offset {end - 1}, but is stored up to "
+                f"{start - 1}: the topic was made anew, or Kafka lost what it had acknowledged"
             )
         if first > start:
             self._declare_gap(partition, start, first)

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
 import sys
 import threading
+from functools import partial
 from typing import Any, NoReturn
 
 import mode
 import uvloop
-from aiokafka.errors import KafkaError  # type: ignore[import-untyped]
 
-from ..schemas.errors import PenstockError
 from .app import WorkerApp
-from .app_desk import StartAgain
 from .watchdog import START_AGAIN
 
 log = logging.getLogger("penstock")
@@ -37,19 +34,23 @@ class _Worker(mode.Worker):
     def __init__(self, app: WorkerApp, **kwargs: Any) -> None:
         self._app = app
         self.departure: asyncio.Task[None] | None = None
+        self.code = 0
+        app.on_start_again = partial(self._end, START_AGAIN)
         super().__init__(
             app, quiet=True, override_logging=False, redirect_stdouts=False, daemon=True, **kwargs
         )
 
     def install_signal_handlers(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
-            self.loop.add_signal_handler(number, self._asked, signal.Signals(number).name)
+            self.loop.add_signal_handler(number, self._end, 0, signal.Signals(number).name)
 
-    def _asked(self, name: str) -> None:
+    def _end(self, code: int, reason: str) -> None:
+        """Finish what runs, leave the group and stop, all in a limited time."""
         if self.departure is not None:
             return
-        log.info("%s: finishing what runs", name)
-        late = threading.Timer(self._app.settings.stop_s, _leave, (0, "the stop took too long"))
+        self.code = code
+        log.log(logging.ERROR if code else logging.INFO, "%s: finishing what runs", reason)
+        late = threading.Timer(self._app.settings.stop_s, _leave, (code, "the stop took too long"))
         late.daemon = True
         late.start()
         self.departure = asyncio.ensure_future(self._depart(), loop=self.loop)
@@ -74,21 +75,10 @@ def run(app: WorkerApp) -> NoReturn:
     asyncio.set_event_loop(loop)
     worker = _Worker(app, loop=loop)
     loop.run_until_complete(worker.start())
-    reason = worker.crash_reason
     if worker.departure is not None:
         loop.run_until_complete(worker.departure)
-        _leave(0, "stopped")
-    if isinstance(reason, StartAgain):
-        loop.run_until_complete(_leave_group(app))
-        _leave(START_AGAIN, str(reason))
-    _leave(1, repr(reason))
-
-
-async def _leave_group(app: WorkerApp) -> None:
-    """So that the others need not wait for the session timeout."""
-    with contextlib.suppress(TimeoutError, PenstockError, KafkaError):
-        async with asyncio.timeout(app.settings.stop_s):
-            await app.depart()
+        _leave(worker.code, "stopped")
+    _leave(1, repr(worker.crash_reason))
 
 
 def _leave(code: int, why: str) -> NoReturn:

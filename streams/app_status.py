@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from faust.types import TP
+
 from .app_desk import BaseDesk
 
 
@@ -58,6 +60,7 @@ def status_of(
     turned_s: float,
     totals: Mapping[str, int],
     circuits: Mapping[str, str],
+    ends: Mapping[TP, int],
 ) -> WorkerStatus:
     """The desks together; to be called in their event loop."""
     desks = list(desks)
@@ -65,7 +68,7 @@ def status_of(
     oldest = [at for desk in desks if (at := desk.oldest_us) is not None]
     return WorkerStatus(
         waiting_for="; ".join(text for desk in desks if (text := desk.waiting_for)),
-        partitions=tuple(part for desk in desks for part in _partitions(desk)),
+        partitions=tuple(part for desk in desks for part in _partitions(desk, ends)),
         oldest_s=max(now_us - min(oldest), 0) / 1e6 if oldest else None,
         heartbeat_age_s=heartbeat_age_s,
         turned_s=turned_s,
@@ -74,10 +77,9 @@ def status_of(
     )
 
 
-def _partitions(desk: BaseDesk) -> Iterable[PartitionStatus]:
-    durable = desk.durable()
+def _partitions(desk: BaseDesk, ends: Mapping[TP, int]) -> Iterable[PartitionStatus]:
+    reached = desk.reached()
     for partition in sorted(desk.wanted or ()):
-        view, done = desk.views.get(partition), durable.get(partition)
-        known = view is not None and view.highwater is not None and done is not None
-        lag = max(view.highwater - done, 0) if known else None  # type: ignore[union-attr,operator]
+        end, done = ends.get(TP(desk.topic, partition)), reached.get(partition)
+        lag = None if end is None or done is None else max(end - done, 0)
         yield PartitionStatus(desk.topic, partition, lag)

@@ -96,6 +96,15 @@ class ConsumerThread(AIOKafkaConsumerThread):
         found: tuple[int, int] = await self.call_thread(self._bounds, tp)
         return found
 
+    async def ends(self) -> dict[TP, int]:
+        """Of every assigned partition, the offset that the next message will get.
+
+        Raises:
+            KafkaError: no broker answers.
+        """
+        found: dict[TP, int] = await self.call_thread(self._ends)
+        return found
+
     async def views(self) -> dict[TP, PartitionView]:
         """What is known of every assigned partition."""
         found: dict[TP, PartitionView] = await self.call_thread(self._views)
@@ -129,6 +138,13 @@ class ConsumerThread(AIOKafkaConsumerThread):
         first = await consumer.beginning_offsets([wanted])
         end = await consumer.end_offsets([wanted])
         return first[wanted], end[wanted]
+
+    async def _ends(self) -> dict[TP, int]:
+        assignment = self._assignment()
+        if assignment is None or not assignment.tps:
+            return {}
+        found = await self._ensure_consumer().end_offsets([*assignment.tps])
+        return {TP(*tp): end for tp, end in found.items()}
 
     async def _views(self) -> dict[TP, PartitionView]:
         assignment = self._assignment()

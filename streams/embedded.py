@@ -31,9 +31,11 @@ from .core.decode import Batch, decode_frame
 from .core.ingest import Arrival, Flush
 from .core.json_events import Rejected, read_json
 from .core.tiles import SECOND_US
+from .dead_letters import seal_rows
 from .evaluator import Evaluator
 from .ingestion import Ingestion
 from .recovery import remove_unacknowledged
+from .seal import Sealer
 from .store import Store
 
 log = logging.getLogger("penstock")
@@ -117,12 +119,18 @@ class EmbeddedRunner:
     Args:
         store: migrated.
         configuration: limits, time and gates.
+        sealer: of rejected rows.
         clock: integer microseconds UTC; stamps what arrives and times out silent workers.
     """
 
     def __init__(
-        self, store: Store, configuration: Configuration, clock: Clock = wall_clock_us
+        self,
+        store: Store,
+        configuration: Configuration,
+        sealer: Sealer,
+        clock: Clock = wall_clock_us,
     ) -> None:
+        self._sealer = sealer
         self._store = store
         self._configuration = configuration
         self._clock = clock
@@ -273,7 +281,7 @@ class EmbeddedRunner:
         assert self._life is not None
         flush, receipts = self._admit(posts)
         answers = [(post, result) for post, result in zip(posts, receipts, strict=True)]
-        tables = self._life.ingestion.commit(flush, flush.quarantine())
+        tables = self._life.ingestion.commit(flush, seal_rows(flush.quarantine(), self._sealer, ""))
         now = time.perf_counter()
         for post, result in answers:
             post.resolve(result)

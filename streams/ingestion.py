@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from ..schemas.config import Configuration
 from ..schemas.events import EventName
+from ..schemas.redaction import DEFAULT, Redaction
 from .core import metrics as m
 from .core.delta import Collector, Delta, Source
 from .core.gating import counters_for
@@ -40,6 +41,7 @@ class Ingestion:
         configuration: limits, times, and the gates whose counters are kept.
         incarnation: life of the topic.
         totals: counters of the process, added to.
+        redaction: what is taken out before rows are stored.
     """
 
     def __init__(
@@ -48,11 +50,13 @@ class Ingestion:
         configuration: Configuration,
         incarnation: int,
         totals: Counter[str],
+        redaction: Redaction = DEFAULT,
     ) -> None:
         self._store = store
         self._configuration = configuration
         self.incarnation = incarnation
         self._totals = totals
+        self._redaction = redaction
         self._counters: Sequence[m.Threshold | m.CostScore] = counters_for(configuration.gates)
         self._retention_us = configuration.retention.warm_days * DAY_US
         self.life = uuid.uuid4().hex  # tokens of one life never repeat those of another
@@ -92,7 +96,7 @@ class Ingestion:
 
     def begin(self) -> Flush:
         """A flush to admit messages to."""
-        return Flush(self._intake, self._retention_us)
+        return Flush(self._intake, self._retention_us, self._redaction)
 
     def commit(
         self, flush: Flush, quarantine: Sequence[Mapping[str, Any]]
@@ -131,6 +135,7 @@ class Ingestion:
         self._collector.feedback |= "feedback" in tables
         self._collector.releases |= "release" in tables
         self._totals["late"] += sum(entry.late for entry in flush.entries)
+        self._totals["redacted"] += flush.redacted
         self._totals["flushes"] += 1
         self._totals["frames"] += len(flush.entries)
 

@@ -18,7 +18,6 @@ from .core.decode import Batch, decode_frame
 from .core.delta import Delta
 from .core.ingest import DAY_US, Arrival, Flush
 from .core.json_events import JsonEvents, Rejected, read_json
-from .core.redact import redact_table
 from .core.shards import taker
 from .dead_letters import dead_letter_message, seal_rows
 from .ingestion import Ingestion
@@ -107,7 +106,11 @@ class Ingestor:
         now_us = self._clock()
         if self._ingestion is None:
             self._ingestion = Ingestion(
-                self._store, self._configuration, self._settings.incarnation, self._totals
+                self._store,
+                self._configuration,
+                self._settings.incarnation,
+                self._totals,
+                self._settings.redaction,
             )
         cut = self._ingestion.assign(partition, now_us)
         appended = [
@@ -205,7 +208,7 @@ class Ingestor:
             flush.note(arrival, "forwarded", header.worker_id, header.boot_id)
             self._totals["forwarded"] += 1
             return
-        flush.admit(self._redacted(batch), arrival)
+        flush.admit(batch, arrival)
 
     def _admit_json(
         self, flush: Flush, message: Message, arrival: Arrival, out: list[Outgoing]
@@ -257,7 +260,7 @@ class Ingestor:
                 identified=own or identified,
                 body_hash=0 if own else body_hash,
             )
-            flush.admit(self._redacted(replace(batch, header=header)), placed)
+            flush.admit(replace(batch, header=header), placed)
             parts += 1
         for row in found.rejected:
             if row.index not in repeated:
@@ -288,13 +291,6 @@ class Ingestor:
         boot_id = f"kafka-{arrival.incarnation}-{arrival.partition}-{arrival.offset}"
         row = Rejected(0, "undecodable", detail, message.value, "", "", boot_id, None)
         flush.refuse(row, arrival)
-
-    def _redacted(self, batch: Batch) -> Batch:
-        if batch.header.kind == "control":
-            return batch
-        table, changed = redact_table(batch.header.kind, batch.table, self._settings.redaction)
-        self._totals["redacted"] += changed
-        return replace(batch, table=table) if changed else batch
 
     def deltas(self, now_us: int, behind: Mapping[int, int]) -> list[Outgoing]:
         """What evaluation is told since the last call, a message for every shard.

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from ...schemas.events import EventName
 from ...schemas.ports import Receipt, Rejection
+from ...schemas.redaction import DEFAULT, Redaction
 from .boots import LedgerEntry, Range
 from .columns import dictionary, integers
 from .decode import Batch
@@ -25,6 +26,7 @@ from .defaults import with_status
 from .intake import Intake
 from .json_events import Rejected
 from .metrics import CostScore, Threshold
+from .redact import redact_table
 from .slices import DIMENSIONS, GROUPINGS, STEP_GROUPINGS, Combos, combinations
 from .tally import Measured, measure_requests, measure_steps, place
 from .tiles import CELL_S, SECOND_US, Span, Tile
@@ -86,10 +88,17 @@ class Flush:
         intake: whose tracker de-duplicates; it is changed at once, so that a flush that fails
             must be followed by a rebuild from the store.
         retention_us: rows older than this are rejected.
+        redaction: what is taken out of rows before they are stored; of rejected ones, which are
+            sealed, nothing.
+
+    Attributes:
+        redacted: values changed by it, once `tables` was called.
     """
 
     intake: Intake
     retention_us: int
+    redaction: Redaction = DEFAULT
+    redacted: int = 0
     entries: list[LedgerEntry] = field(default_factory=list)
     _parts: dict[EventName, list[_Part]] = field(default_factory=lambda: defaultdict(list))
     _quarantine: list[dict[str, Any]] = field(default_factory=list)
@@ -287,6 +296,8 @@ class Flush:
         parts = [part for part in parts if part.table.num_rows]
         table = pa.concat_tables([part.table for part in parts], promote_options="default")
         table = table.unify_dictionaries().combine_chunks()
+        table, changed = redact_table(kind, table, self.redaction)
+        self.redacted += changed
         sizes = [part.table.num_rows for part in parts]
 
         def repeated(values: Sequence[int], dtype: Any) -> Any:

@@ -15,7 +15,7 @@ from types import FrameType
 from penstock.tests.compose.engine import Engine, EngineMissing, engine
 from penstock.tests.compose.images import Images
 from penstock.tests.compose.progress import Failed, say, step
-from penstock.tests.compose.scenario import play
+from penstock.tests.compose.scenario import Scenario
 from penstock.tests.compose.stack import Stack
 
 
@@ -43,7 +43,7 @@ def _test(engine: Engine) -> None:
     images.prepare({name: service["image"] for name, service in services.items()})
     say(f"stand-ins: {', '.join(images.stand_ins) or 'none'}; left out: grafana")
     try:
-        play(stack)
+        Scenario(stack).play()
     except (Failed, KeyboardInterrupt):
         with contextlib.suppress(Failed):
             say(f"what the containers said:\n{stack.logs()}")

@@ -26,6 +26,7 @@ _BASE_PACKAGES = "python3,python3-venv,ca-certificates"
 _BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 _MIRROR = "http://deb.debian.org/debian"
 _PULL_S = 300.0
+_STAGES = ("libraries", "lean", "embedded")
 _BUILD = ("build", "--quiet", "--network=host")
 
 
@@ -55,9 +56,8 @@ class Images:
         if not self._real(base):
             self._base(base)
         with step(f"building {ours}"):
-            # Stages with a name of their own are kept, and are what the next build starts from.
-            self._build(f"{ours}-embedded", ROOT, "--target", "embedded")
-            self._build(f"{ours}-stripped", ROOT, "--target", "stripped")
+            for stage in _STAGES:  # tagged, so that tidying keeps them for the next build
+                self._build(f"{ours}-{stage}", ROOT, "--target", stage)
             self._build(ours, ROOT)
         if not self._real(names["kafka"]):
             with step(f"building a stand-in for {names['kafka']}"):

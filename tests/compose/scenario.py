@@ -6,18 +6,27 @@ import json
 import threading
 import time
 from collections import Counter
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from penstock.tests.compose.dashboards import queries
 from penstock.tests.compose.progress import Failed, say, step
-from penstock.tests.compose.stack import Api, Reader, Stack, demo_command
+from penstock.tests.compose.stack import Api, Container, Reader, Stack
 
+T = TypeVar("T")
 _SETTLE_S = 120.0
 _GATE = "canary-limits"
 # View of each kind of event.
 _VIEWS = {"request": "requests", "step": "steps", "feedback": "feedback", "release": "releases"}
-_FIRST = ("--head=900", "--seed=1", "--json")
-_SECOND = ("--head=1800", "--seed=2", "--json")
+_METRICS = (
+    "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9187/metrics').read().decode())"
+)
+_FORBIDDEN = (
+    "INSERT INTO penstock.probe SELECT now64(6)",
+    "DROP TABLE penstock.probe",
+    "SELECT * FROM file('/etc/passwd', 'LineAsString')",
+    "SELECT 1 SETTINGS max_execution_time = 0",
+)
 
 
 class Traffic(threading.Thread):
@@ -25,18 +34,23 @@ class Traffic(threading.Thread):
 
     Args:
         stack: to send to.
-        command: of the service `demo`.
+        head_s: how much of the trace is replayed, in seconds of its own time; 40 take one.
+        seed: of what is drawn.
     """
 
-    def __init__(self, stack: Stack, command: list[str]) -> None:
+    def __init__(self, stack: Stack, head_s: int, seed: int) -> None:
         super().__init__(name="traffic")
-        self._stack, self._command = stack, command
+        self._stack = stack
+        self._flags = (f"--head={head_s}", f"--seed={seed}", "--json")
         self._sent: Counter[str] | None = None
         self._error: Failed | None = None
+        self.start()
 
     def run(self) -> None:
         try:
-            document = json.loads(self._stack.run("demo", *self._command).splitlines()[-1])
+            command = self._stack.configuration()["services"]["demo"]["command"]
+            told = self._stack.run("demo", *command, *self._flags)
+            document = json.loads(told.splitlines()[-1])
             if document["undelivered"]:
                 raise Failed(f"not everything was delivered: {document}")
             self._sent = Counter(document["emitted"])
@@ -55,105 +69,141 @@ class Traffic(threading.Thread):
         return self._sent
 
 
-def play(stack: Stack) -> None:
-    """Everything, in order.
+class Scenario:
+    """One run through everything.
 
-    Raises:
-        Failed: at the first thing that is not as it should be.
+    Args:
+        stack: not yet up.
     """
-    configuration = stack.configuration()
-    with step("docker compose up, until everything is healthy"):
-        stack.up()
-    api, reader = _clients(stack)
-    with step("demo traffic"):
-        first = Traffic(stack, demo_command(configuration, _FIRST))
-        first.start()
-        sent = first.sent()
-    _expect_once(reader, sent)
-    _expect_answers(api)
-    _expect_reader(reader)
-    second = Traffic(stack, demo_command(configuration, _SECOND))
-    second.start()
-    with step("scaling to two workers under traffic"):
-        stack.up(workers=2)
-    with step("killing one of them, and traffic to its end"):
-        victim = next(one for one in stack.containers() if one.service == "worker")
-        stack.kill(victim)
-        sent += second.sent()
-    _expect_once(reader, sent)
-    with step("starting it again"):
-        stack.up(workers=2)
-    _expect_once(reader, sent)
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._sent: Counter[str] = Counter()
+        self._rejected = 0
+
+    def play(self) -> None:
+        """Everything, in order.
+
+        Raises:
+            Failed: at the first thing that is not as it should be.
+        """
+        with step("docker compose up, until everything is healthy"):
+            self._stack.up()
+        self._meet()
+        with step("demo traffic"):
+            self._sent += Traffic(self._stack, 900, 1).sent()
+        self._everything_once()
+        self._answers()
+        self._json_over_http()
+        self._everything_once()
+        self._reader()
+        self._death_of_a_worker()
+        self._everything_once()
+        with step("starting it again"):
+            self._stack.up(workers=2)
+        self._everything_once()
+
+    def _meet(self) -> None:
+        """With what `init-secrets --show` tells people, and a key that they make."""
+        show = ("init-secrets", "--dir", "/run/penstock", "--show")
+        told = self._stack.run("secrets", *show).splitlines()
+        found = dict(line.split(": ", 1) for line in told if ": " in line)
+        self._store = Reader(self._stack.store_url, found["clickhouse reader"])
+        self._api = Api(self._stack.api_url, found["api key"])
+        make = ("penstock", "keys", "create", "--data", "/run/penstock", "--name", "ci")
+        key = self._stack.exec("api", *make, "--scope", "gate").strip()
+        Api(self._stack.api_url, key).get(f"/v1/gates/{_GATE}/verdict")
+
+    def _everything_once(self) -> None:
+        """Every event once: count == unique identities == sent, by plain queries of Grafana's user."""
+
+        def settled() -> bool | None:
+            found = {kind: self._counts(_VIEWS[kind]) for kind in self._sent}
+            if any(found[kind][0] > count for kind, count in self._sent.items()):
+                raise Failed(f"sent {dict(self._sent)}, stored as (count, unique): {found}")
+            self._seen = found
+            return all(found[kind] == (n, n) for kind, n in self._sent.items()) or None
+
+        with step("every event in the store, once"):
+            try:
+                _until(settled, "every event stored")
+            except Failed as error:
+                raise Failed(f"{error}: sent {dict(self._sent)}, stored {self._seen}") from error
+            rejected = self._store.number("SELECT count() FROM penstock.quarantine")
+            if rejected != self._rejected:
+                raise Failed(f"{rejected} rows are in quarantine, not {self._rejected}")
+        say(f"sent and stored: {dict(self._sent)}; in quarantine: {rejected}")
+
+    def _counts(self, view: str) -> tuple[int, int]:
+        sql = f"SELECT count() AS count, uniqExact(boot_id, seq) AS unique FROM penstock.{view}"
+        row = self._store.query(sql)[0]
+        return int(row["count"]), int(row["unique"])
+
+    def _answers(self) -> None:
+        """A verdict and a window over the API."""
+
+        def verdict() -> Any:
+            found = self._api.get(f"/v1/gates/{_GATE}/verdict")
+            return found if found["verdict"] in ("PASS", "FAIL", "UNDECIDED") else None
+
+        def window() -> Any:
+            answer = self._api.get("/v1/windows", window="1m", metric="requests,latency_ms_p95")
+            values = [point["values"] for one in answer["series"] for point in one["points"]]
+            return next((value for value in values if value["requests"]), None)
+
+        with step("a verdict and a window from the API"):
+            say(f"gate {_GATE}: {_until(verdict, 'a verdict')['verdict']}")
+            say(f"a window: {_until(window, 'a window with requests')}")
+
+    def _json_over_http(self) -> None:
+        """Foreign JSON by way of the API, twice with one key; one of its rows is wrong."""
+        good = {"event": "request", "ts": time.time_ns() // 1000, "model": "m", "latency_ms": 5}
+        rows = [good, good | {"status": "splendid"}, good | {"status": "timeout"}]
+        with step("JSON over HTTP, twice, with a bad row"):
+            for _ in range(2):
+                self._api.post("/v1/events", rows, key="compose-1")
+        self._sent["request"] += 2
+        self._rejected += 1
+
+    def _reader(self) -> None:
+        """Grafana's user sees every panel and can change nothing."""
+        with step("the dashboards' queries, and what the reader may not do"):
+            empty = [title for title, sql in queries() if not self._store.query(sql)]
+            if empty:
+                raise Failed(f"panels without rows: {', '.join(empty)}")
+            for sql in _FORBIDDEN:
+                if (answer := self._store.send(sql)).status_code == 200:
+                    raise Failed(f"the reader may {sql}: {answer.text[:200]}")
+
+    def _death_of_a_worker(self) -> None:
+        traffic = Traffic(self._stack, 3500, 2)
+        with step("scaling to two workers under traffic"):
+            self._stack.up(workers=2)
+            shares = _until(self._shares, "two workers with partitions each")
+        if not traffic.is_alive():  # a slow machine; what is killed must have work
+            self._sent += traffic.sent()
+            traffic = Traffic(self._stack, 3500, 3)
+            time.sleep(10)
+        victim = max(shares, key=lambda one: shares[one])
+        with step(f"killing the one with {shares[victim]} partitions, and traffic to its end"):
+            self._stack.kill(victim)
+            if not traffic.is_alive():
+                raise Failed("the traffic was over before the worker was killed")
+            self._sent += traffic.sent()
+
+    def _shares(self) -> dict[Container, int] | None:
+        """Partitions of the events topic by worker, once two have some."""
+        workers = [one for one in self._stack.containers() if one.service == "worker"]
+        told = {one: self._stack.inside(one, "python", "-c", _METRICS) for one in workers}
+        shares = {one: text.count('topic="penstock.events"') for one, text in told.items()}
+        return shares if len(shares) == 2 and all(shares.values()) else None
 
 
-def _clients(stack: Stack) -> tuple[Api, Reader]:
-    """With what `init-secrets --show` tells people."""
-    told = stack.run("secrets", "init-secrets", "--dir", "/run/penstock", "--show")
-    found = dict(line.split(": ", 1) for line in told.splitlines() if ": " in line)
-    reader = Reader(stack.store_url, found["clickhouse reader"])
-    return Api(stack.api_url, found["api key"]), reader
-
-
-def _expect_once(reader: Reader, sent: Counter[str]) -> None:
-    """Every event once: count == unique identities == sent, by a plain query of Grafana's user."""
-    until = time.monotonic() + _SETTLE_S
-    with step("every event in the store, once"):
-        while True:
-            found = {kind: _counts(reader, _VIEWS[kind]) for kind in sent}
-            if all(found[kind] == (count, count) for kind, count in sent.items()):
-                break
-            over = any(found[kind][0] > count for kind, count in sent.items())
-            if over or time.monotonic() > until:
-                raise Failed(f"sent {dict(sent)}, stored as (count, unique): {found}")
-            time.sleep(1)
-    say(f"sent and stored: {dict(sent)}")
-    if quarantined := reader.number("SELECT count() FROM penstock.quarantine"):
-        raise Failed(f"{quarantined} rows are in quarantine")
-
-
-def _counts(reader: Reader, view: str) -> tuple[int, int]:
-    sql = f"SELECT count() AS count, uniqExact(boot_id, seq) AS unique FROM penstock.{view}"
-    row = reader.query(sql)[0]
-    return int(row["count"]), int(row["unique"])
-
-
-def _expect_answers(api: Api) -> None:
-    """A verdict and a window over the API."""
-
-    def verdict() -> Any:
-        found = api.get(f"/v1/gates/{_GATE}/verdict")
-        return found if found["verdict"] in ("PASS", "FAIL", "UNDECIDED") else None
-
-    def window() -> Any:
-        series = api.get("/v1/windows", window="1m", metric="requests,latency_ms_p95")["series"]
-        values = [point["values"] for one in series for point in one["points"]]
-        return next((value for value in values if value["requests"]), None)
-
-    with step("a verdict and a window from the API"):
-        say(f"gate {_GATE}: {_until(verdict, 'a verdict')['verdict']}")
-        say(f"a window: {_until(window, 'a window with requests')}")
-
-
-def _until(ask: Any, what: str) -> Any:
+def _until(ask: Callable[[], T | None], what: str) -> T:
     until = time.monotonic() + _SETTLE_S
     while time.monotonic() < until:
         found = ask()
         if found is not None:
             return found
         time.sleep(1)
-    raise Failed(f"the API does not give {what} within {_SETTLE_S:g} s")
-
-
-def _expect_reader(reader: Reader) -> None:
-    """Grafana's user sees every panel and can change nothing."""
-    with step("the dashboards' queries, and what the reader may not do"):
-        empty = [title for title, sql in queries() if not reader.query(sql)]
-        say(f"panels without rows: {', '.join(empty) or 'none'}")
-        for sql in (
-            "INSERT INTO penstock.probe SELECT now64(6)",
-            "DROP TABLE penstock.probe",
-            "SELECT * FROM file('/etc/passwd', 'LineAsString')",
-            "SELECT 1 SETTINGS max_execution_time = 0",
-        ):
-            if (answer := reader.send(sql)).status_code == 200:
-                raise Failed(f"the reader may {sql}: {answer.text[:200]}")
+    raise Failed(f"not within {_SETTLE_S:g} s: {what}")

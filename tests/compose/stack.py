@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,6 +96,14 @@ class Stack:
             "run", "--rm", "--no-deps", "-T", service, *command, timeout_s=timeout_s
         )
 
+    def exec(self, service: str, *command: str) -> str:
+        """Run a command in the running container of a service, and return its output."""
+        return self.compose("exec", "-T", service, *command)
+
+    def inside(self, container: Container, *command: str) -> str:
+        """Run a command in one container, and return its output."""
+        return self._engine.docker("exec", container.id, *command)
+
     def kill(self, container: Container) -> None:
         """kill -9, by the engine."""
         self._engine.docker("kill", "--signal", "KILL", container.id)
@@ -165,7 +172,13 @@ class Api:
             raise Failed(f"GET {path}: {answer.status_code} {answer.text[:500]}")
         return answer.json()
 
+    def post(self, path: str, body: Any, key: str) -> Any:
+        """Send JSON with an Idempotency-Key.
 
-def demo_command(configuration: dict[str, Any], extra: Sequence[str]) -> list[str]:
-    """The command of the service `demo`, with more flags."""
-    return [*configuration["services"]["demo"]["command"], *extra]
+        Raises:
+            Failed: its status is not 202.
+        """
+        answer = self._client.post(path, json=body, headers={"Idempotency-Key": key})
+        if answer.status_code != 202:
+            raise Failed(f"POST {path}: {answer.status_code} {answer.text[:500]}")
+        return answer.json()

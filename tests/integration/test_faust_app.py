@@ -65,13 +65,14 @@ def test_killed_and_stopped_under_load(stack: Stack) -> None:
 
 
 def test_processors_come_and_go(stack: Stack) -> None:
-    """Two processors, and a third that joins and leaves every three seconds, not always in order."""
-    sending = stack.load(seconds=18)
+    """Two processors, and a third that joins and leaves at once, not always in order."""
+    sending = stack.load(seconds=25)
     first, second = stack.start(), stack.start()
     stack.await_(lambda: stack.stored() > 100)
     for number in range(4):
         third = stack.start()
-        time.sleep(3)
+        stack.await_(lambda pid=third.pid: has_joined(stack, pid))  # type: ignore[misc]
+        time.sleep(random.uniform(0.0, 1.0))
         third.send_signal(signal.SIGKILL if number == 2 else signal.SIGTERM)
         third.wait(15)
     sending.join()
@@ -79,8 +80,6 @@ def test_processors_come_and_go(stack: Stack) -> None:
     assert first.poll() is None
     assert second.poll() is None
     stack.check_exactly_once()
-    pids = {row[0] for row in stack.logged("flush")}
-    assert {first.pid, second.pid} < pids, "a processor that joined has flushed too"
 
 
 def test_store_away(stack: Stack) -> None:
@@ -141,7 +140,7 @@ def test_broker_silent(stack: Stack, broker: Broker) -> None:
     stack.send_everywhere(5)
     stack.await_all()
     (stack.folder / "slow").write_text("1.0")
-    stack.send_everywhere(300)  # several flushes of a second each
+    stack.send_everywhere(200)  # several flushes of a second each
     stack.await_(lambda: stack.stored() > 5 * PARTITIONS)
     broker.pause()
     paused = time.time()
@@ -281,6 +280,10 @@ def test_metrics(stack: Stack) -> None:
     assert _samples(url)["penstock_worker_circuit_state"] > 0
     assert httpx.get(f"{url}/healthz").status_code == 200
     stack.await_(lambda: httpx.get(f"{url}/readyz").status_code == 503)
+
+
+def has_joined(stack: Stack, pid: int) -> bool:
+    return any(row[0] == pid for row in stack.logged("assign"))
 
 
 def _samples(url: str) -> dict[str, float]:

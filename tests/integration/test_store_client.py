@@ -94,9 +94,9 @@ def test_parameters_reach_the_engine_as_they_are(client: Client) -> None:
     moment = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
     values = {"a": ["x", "it's"], "n": 5, "d": moment, "i": "one"}
     sql = "SELECT {a:Array(String)}, {n:UInt8} + 1, {d:DateTime('UTC')} FROM system.{i:Identifier}"
-    row = client.query(sql, values).first_row
-    assert row[:2] == (["x", "it's"], 6)
-    assert row[2].replace(tzinfo=dt.UTC) == moment
+    texts_read, number, read_at = client.query(sql, values).result_rows[0]
+    assert (texts_read, number) == (["x", "it's"], 6)
+    assert read_at.replace(tzinfo=dt.UTC) == moment
 
 
 def test_arrow_in_and_out(client: Client) -> None:
@@ -159,7 +159,7 @@ def test_clients_work_at_the_same_time(server: StoreServer) -> None:
 
         def work(worker: int) -> int:
             client.insert("shared", [[worker * 100 + n] for n in range(100)])
-            return int(client.query(f"SELECT sum(number) FROM numbers({worker})").first_row[0])
+            return int(client.query(f"SELECT sum(number) FROM numbers({worker})").result_rows[0][0])
 
         with ThreadPoolExecutor(8) as pool:
             sums = list(pool.map(work, range(24)))

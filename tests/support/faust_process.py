@@ -16,18 +16,17 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from penstock.api.openmetrics import CONTENT_TYPE
+from penstock.api import openmetrics
 from penstock.schemas.errors import StoreError
 from penstock.schemas.kafka import parse_address
 from penstock.schemas.topics import PANES
-from penstock.serve_worker import rendered
 from penstock.streams.app import build_app
 from penstock.streams.app_ports import Lease, WorkerSettings
 from penstock.streams.app_runner import run
 from penstock.streams.messages import Message, Outgoing
 from penstock.streams.outlet import KafkaOutlet
 from penstock.streams.watchdog import Judge, Limits, Look, Watchdog
-from penstock.streams.worker_http import Sources, WorkerHTTP
+from penstock.streams.worker_http import Reading, Sources, WorkerHTTP
 
 SESSION_TIMEOUT_S = 6.0  # the least that a broker takes
 SCHEMA = """
@@ -169,7 +168,9 @@ def main(broker: str, group: str, folder: Path) -> None:
     )
     ingestor, evaluator = RecordingIngestor(Ledger(folder)), RecordingEvaluator(Ledger(folder))
     app = build_app(settings, ingestor, evaluator, KafkaOutlet(address))
-    http = WorkerHTTP("127.0.0.1", 0, Sources(lambda: app.status), rendered, CONTENT_TYPE)
+    http = WorkerHTTP(
+        "127.0.0.1", 0, Sources(lambda: app.status), rendered, openmetrics.CONTENT_TYPE
+    )
     http.start()
     (folder / "port").write_text(str(http.port))
 
@@ -178,6 +179,13 @@ def main(broker: str, group: str, folder: Path) -> None:
 
     Watchdog(Judge(Limits(settings.session_timeout_s)), look, lambda: None).start()
     run(app)
+
+
+def rendered(readings: Sequence[Reading]) -> str:
+    return openmetrics.render(
+        openmetrics.Sample(openmetrics.Metric(*reading.definition), reading.value, reading.labels)
+        for reading in readings
+    )
 
 
 if __name__ == "__main__":

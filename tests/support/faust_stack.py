@@ -33,7 +33,10 @@ class Stack:
         self.ledger = Ledger(folder)
         self.sent: Counter[int] = Counter()
         self.processors: list[subprocess.Popen[bytes]] = []
-        self._client = {"bootstrap.servers": broker.bootstrap, "log_level": 0}
+        self._client: dict[str, str | int | float | bool] = {
+            "bootstrap.servers": broker.bootstrap,
+            "log_level": 0,
+        }
         self._stopped = threading.Event()
         self.make_topics()
         self._producer = Producer({**self._client, "linger.ms": 1, "acks": "all"})
@@ -56,7 +59,14 @@ class Stack:
     def start(self) -> subprocess.Popen[bytes]:
         """A processor."""
         module = "penstock.tests.support.faust_process"
-        command = [sys.executable, "-m", module, self.broker.bootstrap, self.group, self.folder]
+        command = [
+            sys.executable,
+            "-m",
+            module,
+            self.broker.bootstrap,
+            self.group,
+            str(self.folder),
+        ]
         with (self.folder / f"processor-{len(self.processors)}.log").open("wb") as output:
             self.processors.append(subprocess.Popen(command, stdout=output, stderr=output))
         return self.processors[-1]
@@ -157,8 +167,8 @@ class Stack:
 
     def delete_before(self, partition: int, offset: int) -> None:
         """What retention does."""
-        place = TopicPartition(EVENTS, partition, offset)
-        for future in AdminClient(self._client).delete_records([place]).values():
+        admin = AdminClient(self._client)
+        for future in admin.delete_records([TopicPartition(EVENTS, partition, offset)]).values():
             future.result(20)
 
     def close(self) -> None:

@@ -22,7 +22,7 @@ from penstock.streams.parcels import Layout
 from penstock.streams.seal import Sealer
 from penstock.tests.unit.streams.core.bruteforce import Truth
 from penstock.tests.unit.streams.core.memory import Crash, MemoryStore
-from penstock.tests.unit.streams.core.world import SECOND, Sent, World
+from penstock.tests.unit.streams.core.world import Sent, World
 
 PARTITIONS, SHARDS = 4, 3
 
@@ -51,6 +51,9 @@ class KafkaWorld(World):
         self.read = [0] * PARTITIONS  # the next offset that the partition's owner fetches
         self.panes: list[list[bytes]] = [[] for _ in range(SHARDS)]
         self.zombies: list[tuple[Ingestor, list[int]]] = []
+        self.owner: list[Ingestor | None] = [None] * PARTITIONS
+        self.owners: list[Ingestor] = []
+        self.all_sent: list[Sent] = []
         self.now_us = 0
         store.shards = SHARDS
         self.layout = Layout(PARTITIONS, PARTITIONS)
@@ -59,7 +62,8 @@ class KafkaWorld(World):
     def restart(self) -> None:
         """Every process dies and comes back, with the partitions dealt anew."""
         self.store.expire(self.now_us)
-        self.owners: list[Ingestor] = []
+        self.owners = []
+        self.owner = [None] * PARTITIONS
         self.rebalance()
         self.evaluator = self._evaluator()
 
@@ -88,14 +92,16 @@ class KafkaWorld(World):
             kept[at] if at < len(kept) else self._ingestor()
             for at in range(self.rng.choice((1, 2, 3)))
         ]
-        before = getattr(self, "owner", [None] * PARTITIONS)
-        self.owner = [self.rng.choice(self.owners) for _ in range(PARTITIONS)]
-        for partition in range(PARTITIONS):
-            if before[partition] in kept and before[partition] is not self.owner[partition]:
-                before[partition].release(partition)
-        for partition in range(PARTITIONS):
-            if before[partition] is not self.owner[partition]:
-                self.read[partition] = self.owner[partition].assign(partition) + 1
+        before = self.owner
+        after = [self.rng.choice(self.owners) for _ in range(PARTITIONS)]
+        self.owner = [*after]
+        moved = [p for p in range(PARTITIONS) if before[p] is not after[p]]
+        for partition in moved:
+            loser = before[partition]
+            if loser is not None and loser in kept:
+                loser.release(partition)
+        for partition in moved:
+            self.read[partition] = after[partition].assign(partition) + 1
 
     def deliver(self, messages: Sequence[Outgoing]) -> None:  # type: ignore[override]
         """As an outlet: what is forwarded, and dead letters."""
@@ -148,9 +154,11 @@ class KafkaWorld(World):
         """A processor that lost its partitions goes on with what it had fetched, once."""
         while self.zombies:
             zombie, partitions = self.zombies.pop()
-            fetched = [m for p in partitions for m in self.logs[p] if self.rng.random() < 2]
-            upto = {p: self.rng.randrange(len(self.logs[p]) + 1) for p in partitions}
-            zombie.flush([m for m in fetched if m.offset < min(upto[m.partition], self.read[m.partition])])
+            fetched = [self.rng.randrange(self.read[p] + 1) for p in partitions]
+            messages = [
+                m for p, end in zip(partitions, fetched, strict=True) for m in self.logs[p][:end]
+            ]
+            zombie.flush(messages)
             self._post(zombie)
             self._receive()
 
@@ -226,11 +234,17 @@ class KafkaWorld(World):
         return super().check(horizon_s)
 
 
-def run(store: MemoryStore, actions: Any, configuration: Configuration, seed: int, trouble: float, horizon_s: int) -> int:
+def run(
+    store: MemoryStore,
+    actions: Any,
+    configuration: Configuration,
+    seed: int,
+    trouble: float,
+    horizon_s: int,
+) -> int:
     """One scenario; returns how many rows of windows were compared."""
     with store.installed():
         world = KafkaWorld(store, configuration, seed, trouble)
-        world.all_sent = []
         for what, now_us, frames, crash in actions:
             if what == "deliver":
                 identified = [sent for sent in frames if sent.identified]
