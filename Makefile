@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CHROMIUM := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 
-.PHONY: help demo test test-fast check bench simulate lock browser clean
+.PHONY: help demo test test-fast check faults compose-test bench simulate lock browser kafka clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -32,7 +32,7 @@ $(VENV)/dev: $(VENV)/server requirements/dev.lock
 demo: $(VENV)/server ## replay an hour of real traffic with a canary, watch it, get the verdict
 	@$(BIN)/penstock demo $(ARGS)
 
-test: $(VENV)/dev .build/penstock browser ## every test
+test: $(VENV)/dev .build/penstock browser kafka ## every test
 	@$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
 
 test-fast: $(VENV)/dev ## the inner loop, under two minutes
@@ -43,6 +43,12 @@ check: $(VENV)/dev .build/penstock ## ruff, mypy strict, import rules
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+faults: $(VENV)/dev kafka ## every fault of the distributed form, several seeds
+	@PENSTOCK_FAULTS=all $(BIN)/python -m pytest tests/faults $(ARGS)
+
+compose-test: $(VENV)/dev ## docker-compose.yml as it is, on a real Docker engine
+	@$(BIN)/python -m penstock.tests.compose $(ARGS)
 
 bench: $(VENV)/dev ## every figure of the documentation, beside a rival or a limit
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script $(ARGS) || exit 1; done
@@ -62,6 +68,12 @@ ifeq ($(CHROMIUM),)
 		echo "installing chromium"; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium >/dev/null; \
 	else echo "no chromium: the browser tests will say that they did not run"; fi
 endif
+
+# A real Kafka for the tests: jars from Maven Central, checked against tests/kafka/checksums.txt.
+kafka: $(VENV)/dev
+	@if command -v java >/dev/null && command -v mvn >/dev/null; then \
+		$(BIN)/python -c "from penstock.tests.support.kafka_node import prepared; prepared()"; \
+	else echo "no java or mvn: tests that need Kafka will say so"; fi
 
 clean: ## remove what was built
 	rm -rf $(VENV) .build build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

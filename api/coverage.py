@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
-from ..schemas.errors import Forbidden
 from ..schemas.ports import StoreReader
 from .answers import Answer
 from .models import CoverageAnswer, QuarantineAnswer
@@ -46,10 +45,6 @@ class QuarantineAsk(Ask):
     end: Time | None = Field(None, description="Taken before.")
     limit: int = Field(100, ge=1, le=1000)
     cursor: str | None = Field(None, max_length=1000, description="next_cursor of the page before.")
-    include_body: bool = Field(
-        False,
-        description="Show the rows themselves. They were never redacted: needs scope admin.",
-    )
 
 
 class Coverage:
@@ -75,10 +70,11 @@ class Coverage:
         boots = [row | {"coverage": _share(row["received"], row["expected"])} for row in rows]
         return Answer({"workers": boots, "totals": coverage_totals(self._store, where)})
 
-    def quarantine(self, request: Request, ask: Annotated[QuarantineAsk, Query()]) -> Response:
-        """Rows that were rejected, newest first, with the reason of each and the count per reason."""
-        if ask.include_body and "admin" not in request.state.scopes:
-            raise Forbidden("include_body shows rows that were never redacted: needs scope admin")
+    def quarantine(self, ask: Annotated[QuarantineAsk, Query()]) -> Response:
+        """Rows that were rejected, newest first, with the reason of each and the count per reason.
+
+        The rows themselves are sealed: `penstock dead-letters show` opens them. `preview` is redacted.
+        """
         where = Conditions()
         for name in ("reason", "kind", "worker_id", "boot_id"):
             where.equal(name, getattr(ask, name))
@@ -109,10 +105,9 @@ class Coverage:
                 c_ts=ts_us,
                 **dict(zip(names, rest, strict=True)),
             )
-        columns = (*QUARANTINE_COLUMNS, *(("body",) if ask.include_body else ()))
         order = ", ".join(f"{name} DESC" for name in _ARRIVED_AT.split(", "))
         return self._store.query(
-            f"SELECT {listed(columns)} FROM penstock.quarantine {where.text} "
+            f"SELECT {listed(QUARANTINE_COLUMNS)} FROM penstock.quarantine {where.text} "
             f"ORDER BY {order} LIMIT {{limit:UInt32}} {BOUNDED}",
             where.parameters | {"limit": ask.limit + 1},
         )

@@ -63,9 +63,12 @@ def _step_model() -> Any:
 def _quarantine_model() -> Any:
     types: dict[str, Any] = dict.fromkeys(
         ("incarnation", "partition", "offset", "row_index", "seq"), int
-    ) | {"append_ts": datetime}
+    ) | {"append_ts": datetime, "sealed": bool}
     fields: dict[str, Any] = {name: (types.get(name, str), ...) for name in QUARANTINE_COLUMNS}
-    fields["body"] = (str, Field("", description="The row or its bytes; only with include_body."))
+    fields["preview"] = (
+        str,
+        Field(description="What a person may see of it: redacted, cut short."),
+    )
     return create_model("QuarantineRow", __base__=_Strict, **fields)
 
 

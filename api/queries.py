@@ -66,7 +66,7 @@ COVERAGE_COLUMNS = (
 )  # fmt: skip
 QUARANTINE_COLUMNS = (
     "append_ts", "incarnation", "partition", "offset", "row_index", "kind", "worker_id",
-    "boot_id", "seq", "reason", "detail", "source",
+    "boot_id", "seq", "reason", "detail", "source", "topic", "sealed", "preview",
 )  # fmt: skip
 
 
@@ -94,7 +94,7 @@ _IDENTIFIERS = (
     | frozenset(STEP_DETAIL)
     | frozenset(REQUEST_COLUMNS)
     | frozenset(name for kind in ("feedback", "release", "span") for name in event_columns(kind))
-    | {"window_s", "end", "grouping", "coverage_state", "body"}
+    | {"window_s", "end", "grouping", "coverage_state"}
 )
 
 

@@ -93,9 +93,12 @@ class Answer:
             return
         self._release()
         # Blocks of a few rows are sent together: a hand-over to the loop costs more than they do.
-        self._small += data
-        if len(self._small) >= _SENT_BYTES:
-            data, self._small = bytes(self._small), bytearray()
+        if len(data) < _SENT_BYTES:
+            self._small += data
+            data = b""
+        if data or len(self._small) >= _SENT_BYTES:
+            small, self._small = bytes(self._small), bytearray()
+            self._write(small)
             self._write(data)
 
     def finish(self) -> None:

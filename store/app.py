@@ -8,6 +8,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +32,8 @@ class Limits:
     """Limits of the server.
 
     Attributes:
-        max_queries: statements at once; one more is refused with code 202.
+        max_queries: statements at once; one more is refused with code 202. Who is no writer gets at
+            most three quarters of them, so that dashboards do not stop ingestion.
         max_body_bytes: length of a body, after decompression.
     """
 
@@ -48,6 +50,7 @@ class StoreApp:
         self._limits = limits
         self._executor = Executor(engine)
         self._slots = threading.BoundedSemaphore(limits.max_queries)
+        self._readers = threading.BoundedSemaphore(max(1, limits.max_queries * 3 // 4))
         self._pool = ThreadPoolExecutor(limits.max_queries + _SPARE_THREADS, "store-query")
         self._lock = threading.Lock()
         self._running: dict[str, tuple[Job, Answer]] = {}
@@ -83,23 +86,31 @@ class StoreApp:
             answer.close()
 
     def _answer(self, request: Request, answer: Answer, body: _Body) -> None:
-        taken = False
+        most = self._limits.max_body_bytes
         try:
             user = _authenticate(self._users, request)
-            taken = self._slots.acquire(blocking=False)
-            if not taken:
-                most = self._limits.max_queries
-                raise QueryFailed(202, f"Too many simultaneous queries. Maximum: {most}")
-            job = Job(
-                user, request, body.pieces(), answer, self._limits.max_body_bytes, answer.summary
-            )
-            self._execute(job, answer)
-            answer.finish()
+            with self._slot(user):
+                job = Job(user, request, body.pieces(), answer, most, answer.summary)
+                self._execute(job, answer)
+                answer.finish()
         except QueryFailed as error:
             answer.fail(error)
+
+    @contextmanager
+    def _slot(self, user: User) -> Iterator[None]:
+        """One of the places of queries that run."""
+        wanted = [self._slots] if user.role == "writer" else [self._readers, self._slots]
+        taken = []
+        try:
+            for slots in wanted:
+                if not slots.acquire(blocking=False):
+                    most = self._limits.max_queries
+                    raise QueryFailed(202, f"Too many simultaneous queries. Maximum: {most}")
+                taken.append(slots)
+            yield
         finally:
-            if taken:
-                self._slots.release()
+            for slots in taken:
+                slots.release()
 
     def _execute(self, job: Job, answer: Answer) -> None:
         key = answer.query_id

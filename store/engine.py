@@ -51,6 +51,8 @@ class Engine:
         self.folder = folder.resolve()
         self.limits = limits or ReaderLimits()
         self._lock = threading.Lock()
+        # Opening is not safe from two threads at once.
+        self._opening = threading.Lock()
         self.folder.mkdir(parents=True, exist_ok=True)
         # Read by the engine when it starts and never again.
         with tempfile.TemporaryDirectory(prefix="penstock-store-") as config:
@@ -87,7 +89,8 @@ class Engine:
         """
         settings = access.initial_settings(role, self.limits)
         options = urlencode({"database": DATABASE, **settings})
-        connection = _connect(f"{self.folder}?{options}")
+        with self._opening:
+            connection = _connect(f"{self.folder}?{options}")
         try:
             for statement in access.take_role(role):
                 connection.query(statement)

@@ -23,8 +23,9 @@ from .users import User
 
 _SELECT = "SelectWithUnionQuery"
 # Formats whose chunks, one behind the other, are the whole.
-_CHUNKED = frozenset(
-    {
+_CHUNKED = {
+    name.lower(): name
+    for name in (
         "CSV",
         "JSONCompactEachRow",
         "JSONEachRow",
@@ -39,8 +40,8 @@ _CHUNKED = frozenset(
         "TSVRaw",
         "TabSeparated",
         "TabSeparatedRaw",
-    }
-)
+    )
+}
 
 
 class Sink(Protocol):
@@ -262,12 +263,13 @@ def _answer(connection: Any, job: Job, statement: Statement) -> None:
     form = statement.form or job.request.default_format
     if not form.isalnum() or not form.isascii():
         raise QueryFailed(73, f"Unknown format {form}")
+    form = _CHUNKED.get(form.lower(), form)
     mark = f"\n/* {job.tag} */"
     text = statement.text.rstrip().rstrip(";") + mark
     parameters = dict(job.request.parameters)
     if statement.kind != _SELECT:
         _whole(connection.query(text, form, params=parameters), job, form)
-    elif form in _CHUNKED:
+    elif form in _CHUNKED.values():
         _chunked(connection.send_query(text, form, params=parameters), job, form)
     else:
         piped = PipedAnswer(

@@ -19,6 +19,8 @@ from .users import Users, load_users, loopback_users
 _log = logging.getLogger("penstock.store")
 # After SIGTERM an insert may take this long to end.
 GRACE_S = 60
+# As a ClickHouse server: pools of clients expect an idle connection to last this long.
+KEEP_ALIVE_S = 30
 
 
 def is_loopback(host: str) -> bool:
@@ -64,6 +66,7 @@ class _Server(uvicorn.Server):
                 access_log=False,
                 lifespan="off",
                 timeout_graceful_shutdown=GRACE_S,
+                timeout_keep_alive=KEEP_ALIVE_S,
             )
         )
         self._app = app

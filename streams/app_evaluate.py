@@ -6,14 +6,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from faust.types import TP
+
 from ..schemas.errors import StoreError
 from ..schemas.topics import PANES
 from .app_consumer import Consumer
 from .app_desk import BaseDesk
 from .app_inbox import Inbox
-from .app_ports import Evaluator, Lease, WorkerSettings
+from .app_ports import Evaluator, Lease, Unassigned, WorkerSettings
 from .messages import Message
 
+ENDS_S = 1.0  # an older end is as right, and has more deltas after it that say nothing new
 MAX_MESSAGES, MAX_BYTES = 256, 16 * 2**20  # applied in one go
 
 
@@ -40,6 +43,8 @@ class EvaluateDesk(BaseDesk):
         self._evaluator = evaluator
         self._publish_s = settings.publish_s
         self._next_publish_s = 0.0
+        self._ends: dict[TP, int] = {}
+        self._ends_s = 0.0
 
     def _release(self, partition: int) -> None:
         self._evaluator.release(partition)
@@ -51,9 +56,17 @@ class EvaluateDesk(BaseDesk):
         # Whatever is in the log before this moment is in the store that `assign` reads.
         self._inbox.drop(partition)
         self._placed.discard(partition)
-        _, end = await self._consumer().client.bounds(self._tp(partition))
-        self._next[partition] = end
+        self._next[partition] = await self._end(partition)
         await self._call(self._evaluator.assign, partition)
+
+    async def _end(self, partition: int) -> int:
+        tp = self._tp(partition)
+        if tp not in self._ends or time.monotonic() > self._ends_s + ENDS_S:
+            self._ends_s = time.monotonic()
+            self._ends = await self._consumer().client.ends()
+        if tp not in self._ends:
+            raise Unassigned(f"{tp} is no longer ours")
+        return self._ends[tp]
 
     async def _place(self, partition: int) -> None:
         await self._consumer().open(self._tp(partition), self._next[partition])

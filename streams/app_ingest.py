@@ -80,17 +80,7 @@ class IngestDesk(BaseDesk):
         self._next[partition] = cut + 1
 
     async def _place(self, partition: int) -> None:
-        start = self._next[partition]
-        first, end = await self._consumer().client.bounds(self._tp(partition))
-        if end < start:
-            raise StartAgain(
-                f"{self.topic} partition {partition} ends at offset {end - 1}, but is stored up to "
-                f"{start - 1}: the topic was made anew, or Kafka lost what it had acknowledged"
-            )
-        if first > start:
-            self._declare_gap(partition, start, first)
-            self._next[partition] = start = first
-        await self._consumer().open(self._tp(partition), start)
+        await self._consumer().open(self._tp(partition), self._next[partition])
 
     async def _step(self) -> None:
         wait_s = self._next_tick_s - time.monotonic()

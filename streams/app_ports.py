@@ -142,6 +142,10 @@ class LeaseExpired(PenstockError):
     """The broker has heard nothing for the session timeout: others may own the partitions."""
 
 
+class Unassigned(PenstockError):
+    """A partition went to somebody else meanwhile."""
+
+
 class Lease:
     """How long this process may take its partitions as its own; callable from any thread.
 

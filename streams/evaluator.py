@@ -12,9 +12,10 @@ import pyarrow as pa
 
 from ..schemas.config import Configuration
 from ..schemas.errors import InvalidFrame
+from .core.counting import counted
 from .core.delta import Delta, Source
 from .core.gating import Marker, counters_for
-from .core.ingest import DAY_US, counted
+from .core.ingest import DAY_US
 from .core.pipeline import Closing
 from .core.shard import Shard, above
 from .core.shards import gate_shard, owner

@@ -18,9 +18,10 @@ from ..schemas.config import Configuration
 from ..schemas.events import EventName
 from ..schemas.redaction import DEFAULT, Redaction
 from .core import metrics as m
+from .core.counting import counted
 from .core.delta import Collector, Delta, Source
 from .core.gating import counters_for
-from .core.ingest import DAY_US, TABLES, Flush, counted
+from .core.ingest import DAY_US, TABLES, Flush
 from .core.intake import Intake
 from .core.slices import Combos
 from .publish import coverage_rows, event_rows, ledger_rows, quarantine_rows

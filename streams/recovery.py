@@ -16,9 +16,10 @@ from ..schemas.config import Configuration
 from ..schemas.events import EventName
 from .core import metrics as m
 from .core.boots import Boot, BootTracker, LedgerEntry, Losses, Presence, anonymous_boot
+from .core.counting import counted
 from .core.delta import Cuts, Source
 from .core.fleet import Fleet
-from .core.ingest import DAY_US, TABLES, counted
+from .core.ingest import DAY_US, TABLES
 from .core.pipeline import Pipeline
 from .core.shard import Shard
 from .core.shards import SHARD_SQL, taker

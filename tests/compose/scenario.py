@@ -99,6 +99,7 @@ class Scenario:
         self._reader()
         self._death_of_a_worker()
         self._everything_once()
+        self._verdict_on_the_canary()
         with step("starting it again"):
             self._stack.up(workers=2)
         self._everything_once()
@@ -154,6 +155,16 @@ class Scenario:
         with step("a verdict and a window from the API"):
             say(f"gate {_GATE}: {_until(verdict, 'a verdict')['verdict']}")
             say(f"a window: {_until(window, 'a window with requests')}")
+
+    def _verdict_on_the_canary(self) -> None:
+        """The demo's canary is too slow, whatever happened to the workers meanwhile."""
+
+        def failed() -> bool | None:
+            verdict: str = self._api.get(f"/v1/gates/{_GATE}/verdict")["verdict"]
+            return verdict == "FAIL" or None
+
+        with step("the verdict on the slow canary is FAIL"):
+            _until(failed, "FAIL")
 
     def _json_over_http(self) -> None:
         """Foreign JSON by way of the API, twice with one key; one of its rows is wrong."""

@@ -126,12 +126,11 @@ def test_zombie(stack: Stack) -> None:
     zombie.send_signal(signal.SIGCONT)
     assert zombie.wait(5) == 75
     sending.join()
-    stack.await_all()
+    unique = 'SELECT count(DISTINCT partition * 1000000 + "offset") FROM rows'
+    stack.await_(lambda: stack.ledger.ask(unique) == [(stack.sent.total(),)])
     flushed = [json.loads(row[3]) for row in stack.logged("flush", woken) if row[0] == zombie.pid]
     assert [started for started, _ in flushed if started > woken] == []
     assert stack.logged("hole") == []
-    unique = stack.ledger.ask('SELECT count(DISTINCT partition * 1000000 + "offset") FROM rows')
-    assert unique == [(stack.sent.total(),)]
 
 
 def test_broker_silent(stack: Stack, broker: Broker) -> None:
@@ -264,35 +263,33 @@ def test_metrics(stack: Stack) -> None:
     """What a processor tells of itself, while it works and while it cannot."""
     stack.start()
     stack.await_(lambda: (stack.folder / "port").exists())
-    url = f"http://127.0.0.1:{(stack.folder / 'port').read_text()}"
-    stack.await_(lambda: httpx.get(f"{url}/readyz").status_code == 200)
-    assert httpx.get(f"{url}/healthz").json() == {"status": "ok"}
-    assert httpx.get(f"{url}/nothing").status_code == 404
-    stack.send_everywhere(4)
-    stack.await_all()
-    stack.await_(lambda: _samples(url)["penstock_worker_messages_total"] == 4 * PARTITIONS)
-    stack.await_(lambda: _samples(url)["penstock_worker_lag_messages"] == 0)
-    (stack.folder / "away").touch()
-    stack.send_everywhere(1)
-    stack.await_(lambda: _samples(url)["penstock_worker_lag_messages"] == PARTITIONS)
-    stack.await_(lambda: _samples(url).get("penstock_worker_oldest_message_age_seconds", 0) > 1)
-    assert _samples(url)["penstock_worker_retries_total"] > 0
-    assert _samples(url)["penstock_worker_circuit_state"] > 0
-    assert httpx.get(f"{url}/healthz").status_code == 200
-    stack.await_(lambda: httpx.get(f"{url}/readyz").status_code == 503)
+    with httpx.Client(base_url=f"http://127.0.0.1:{(stack.folder / 'port').read_text()}") as http:
+        stack.await_(lambda: http.get("/readyz").status_code == 200)
+        assert http.get("/healthz").json() == {"status": "ok"}
+        assert http.get("/nothing").status_code == 404
+        stack.send_everywhere(4)
+        stack.await_all()
+        stack.await_(lambda: _sample(http, "messages_total") == 4 * PARTITIONS)
+        stack.await_(lambda: _sample(http, "lag_messages") == 0)
+        (stack.folder / "away").touch()
+        stack.send_everywhere(1)
+        stack.await_(lambda: _sample(http, "lag_messages") == PARTITIONS)
+        stack.await_(lambda: _sample(http, "oldest_message_age_seconds") > 1)
+        assert _sample(http, "retries_total") > 0
+        assert _sample(http, "circuit_state") > 0
+        assert http.get("/healthz").status_code == 200
+        stack.await_(lambda: http.get("/readyz").status_code == 503)
 
 
 def has_joined(stack: Stack, pid: int) -> bool:
     return any(row[0] == pid for row in stack.logged("assign"))
 
 
-def _samples(url: str) -> dict[str, float]:
-    """By name, the sum over the labels."""
-    found: dict[str, float] = {}
-    for family in families(httpx.get(f"{url}/metrics").text):
-        for sample in family.samples:
-            found[sample.name] = found.get(sample.name, 0.0) + sample.value
-    return found
+def _sample(http: httpx.Client, name: str) -> float:
+    """The sum over the labels."""
+    found = families(http.get("/metrics").text)
+    samples = [sample for family in found for sample in family.samples]
+    return sum(float(s.value) for s in samples if s.name == f"penstock_worker_{name}")
 
 
 def _last_told(stack: Stack) -> dict[str, dict[str, int]]:

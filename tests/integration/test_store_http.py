@@ -107,7 +107,8 @@ def test_the_statement_in_url_and_body(http: httpx.Client) -> None:
     assert http.post("/", content=b"SELECT 2").text == "2\n"
     assert ask(http, "SELECT", b"3").text == "3\n"
     assert ask(http, "SELECT 4 -- a comment", b"+ 1").text == "5\n"
-    assert ask(http, "SELECT 1;").text == "1\n"
+    for end in (";", "; ", ";\n", "; -- done", "; /* done */ ;", " -- done"):
+        assert ask(http, f"SELECT 1{end}").text == "1\n", end
     assert code(http.post("/", content=b"")) == 62
     assert code(http.post("/", content=b"SELECT '\xff'")) == 62
     assert code(http.post("/", content=b"SELECT 1 -- " + b"x" * 300_000)) == 62
@@ -165,6 +166,10 @@ def test_default_format(http: httpx.Client) -> None:
     assert named.text == "1\n"
     assert named.headers["x-clickhouse-format"] == "CSV"
     assert code(ask(http, "SELECT 1", default_format="a b")) == 73
+    assert ask(http, "SELECT 1 AS a FORMAT jsoneachrow").text == '{"a":1}\n'
+    sql = "SELECT {a:String} AS a, {b:Array(UInt8)} AS b /* one */ SETTINGS max_threads = 1 FORMAT JSON"
+    answer = ask(http, sql, param_a="it's\\n", param_b="[1,2]")
+    assert answer.json()["data"] == [{"a": "it's\n", "b": [1, 2]}]
 
 
 def _rows_of_arrow(body: bytes) -> int:

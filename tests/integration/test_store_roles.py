@@ -200,7 +200,11 @@ ESCAPES = [
     "RESTORE DATABASE penstock FROM File('FILE')",
     "INSERT INTO FUNCTION file('FILE.out', 'TSV', 'a UInt8') SELECT 1",
     "INSERT INTO FUNCTION url('http://127.0.0.1:1/', 'TSV', 'a UInt8') SELECT 1",
+    "INSERT INTO FUNCTION file('FILE.out', 'TSV', 'a UInt8') FORMAT TSV 1",
+    "INSERT INTO FUNCTION file('FILE.out', 'TSV', 'a UInt8') VALUES (1)",
     "INSERT INTO penstock.probe FROM INFILE 'FILE' FORMAT TSV",
+    "INSERT INTO penstock.probe SELECT file('FILE')",
+    "EXPLAIN ANALYZE INSERT INTO default.t SELECT 1",
     "CREATE FUNCTION f AS x -> file(x)",
     "CREATE FUNCTION f AS x -> x + 1",
     "CREATE DICTIONARY penstock.d (a UInt8) PRIMARY KEY a"
