@@ -147,10 +147,13 @@ def apply_settings(connection: Any, settings: Mapping[str, str]) -> None:
     Raises:
         QueryFailed: one is unknown, not the user's to set, or beyond a limit.
     """
-    for name, value in settings.items():
+    if not settings:
+        return
+    for name in settings:
         if not name.isidentifier() or not name.isascii():
             raise QueryFailed(115, f"Unknown setting {name!r}")
-        try:
-            connection.query(f"SET {name} = {quoted(value)}")
-        except ENGINE_ERRORS as error:
-            raise from_engine(error) from error
+    changes = ", ".join(f"{name} = {quoted(value)}" for name, value in settings.items())
+    try:
+        connection.query(f"SET {changes}")
+    except ENGINE_ERRORS as error:
+        raise from_engine(error) from error

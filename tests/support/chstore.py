@@ -8,7 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 from penstock.tests.support.server import free_port
@@ -101,3 +104,55 @@ class StoreServer:
         """SIGCONT."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
+
+
+class Asker:
+    """Sends statements to a running server, as one of its users.
+
+    Args:
+        folder: its files; `<SECRET>` in a statement stands for the path of secret.txt there.
+    """
+
+    def __init__(self, server: StoreServer, user: str = "writer") -> None:
+        self.server = server
+        self.folder = server.log.parent
+        self.secret = str(self.folder / "secret.txt")
+        self.user = user
+        self.client = httpx.Client(
+            base_url=server.http_url, headers={"Accept-Encoding": "identity"}, timeout=60
+        )
+
+    def __call__(
+        self, sql: str, body: bytes | str = b"", *, user: str = "", **query: Any
+    ) -> httpx.Response:
+        """A POST of one statement; further arguments are parameters of the URL."""
+        if isinstance(body, str):
+            body = body.replace("<SECRET>", self.secret).encode()
+        return self.client.post(
+            "/",
+            params={"query": sql.replace("<SECRET>", self.secret), **query},
+            content=body,
+            auth=(user or self.user, "pw"),
+        )
+
+    def code(self, sql: str, body: bytes | str = b"", *, user: str = "", **query: Any) -> int:
+        """ClickHouse's code of the error, 0 without one."""
+        return code(self(sql, body, user=user, **query))
+
+
+def code(answer: httpx.Response) -> int:
+    """ClickHouse's code of the error in an answer, 0 without one."""
+    return int(answer.headers.get("x-clickhouse-exception-code", 0))
+
+
+@contextmanager
+def running(folder: Path, *flags: str) -> Iterator[Asker]:
+    """A server, stopped in order afterwards."""
+    server = StoreServer(folder, *flags)
+    server.start()
+    asker = Asker(server)
+    try:
+        yield asker
+    finally:
+        asker.client.close()
+        server.stop()

@@ -305,9 +305,13 @@ class Sender(threading.Thread):
 
     def _drain(self) -> None:
         until = time.monotonic() + GIVE_UP_S
-        while self._waiting or self._again or len(self._producer):
+        held = [frame for _, _, frame in self._waiting]
+        self._waiting.clear()
+        self._random.shuffle(held)
+        self._again.extend(held)
+        while self._again or len(self._producer):
             self._pump()
             self._producer.poll(0.05)
             if time.monotonic() > until:
                 break
-        self.unsent = len(self._waiting) + len(self._again) + len(self._producer)
+        self.unsent = len(self._again) + len(self._producer)
