@@ -37,6 +37,7 @@ from .streams.worker_http import Reading, Sources, WorkerHTTP
 log = logging.getLogger("penstock")
 
 OWN_KEY = Path("penstock-data/sealing.key")
+QUIET = ("urllib3", "clickhouse_connect")  # what failed is in the error of the call
 TELL_S = 5.0
 TOPICS_S = 5.0  # between two looks at the topics
 MISSING_TABLE = (60, 81)  # ClickHouse's codes: unknown table, unknown database
@@ -94,6 +95,8 @@ def serve_worker(options: WorkerOptions) -> NoReturn:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.ERROR)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the application has its own
     if not options.ingest and not options.evaluate:
         raise InvalidConfiguration("with --no-ingest and --no-evaluate there is nothing to do")
@@ -287,8 +290,10 @@ def _watchdog(app: WorkerApp, store: Store, watchdog_s: float) -> Watchdog:
         return Look(
             now_s=Lease.now_s(),
             turned_s=status.turned_s,
-            progress=status.totals.get("messages", 0) + status.totals.get("deltas", 0),
-            lag=status.lag,
+            work={
+                EVENTS: (status.totals.get("messages", 0), status.lag(EVENTS)),
+                PANES: (status.totals.get("deltas", 0), status.lag(PANES)),
+            },
             connected=status.heartbeat_age_s < timeout_s,
         )
 

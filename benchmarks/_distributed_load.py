@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import random
 import subprocess
@@ -16,9 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 from penstock.benchmarks.embedded import cpu_s, request_row, rss_mib
 from penstock.schemas.frames import FrameHeader, encode_frame
+from penstock.schemas.kafka import parse_address
 from penstock.schemas.topics import EVENTS
+from penstock.streams.migrate import migrate
+from penstock.streams.store import Store
+from penstock.streams.topics import Topics, ensure_topics
 from penstock.tests.support.chstore import StoreServer
 from penstock.tests.support.kafka import Broker
 
@@ -56,7 +63,7 @@ class Boot:
     seq: int = 0
     boot_id: str = field(default_factory=lambda: os.urandom(8).hex())
 
-    def header(self, count: int, ts_us: int) -> FrameHeader:
+    def header(self, count: int, ts_us: int, closing: bool = False) -> FrameHeader:
         """Header of the next frame."""
         header = FrameHeader(
             kind="request",
@@ -66,6 +73,7 @@ class Boot:
             count=count,
             next_seq=self.seq + count,
             clock_us=ts_us,
+            closing=closing,
             home=self.home,
         )
         self.seq += count
@@ -115,7 +123,9 @@ def _build(partitions: int, events: int, end_us: int, which: int, of: int) -> li
         ts_us = end_us - (rounds - 1 - number) * FRAME_EVENTS * step_us
         for boot in senders:
             rows = rows_of(rng, drawn, FRAME_EVENTS, ts_us, step_us)
-            value = encode_frame(boot.header(FRAME_EVENTS, ts_us), rows)
+            # Boots end in order, so that nobody waits for them afterwards.
+            header = boot.header(FRAME_EVENTS, ts_us, closing=number == rounds - 1)
+            value = encode_frame(header, rows)
             made.append(Framed(boot.home, boot.boot_id, value))
     return made
 
@@ -128,7 +138,9 @@ def build(partitions: int, events: int) -> list[Framed]:
         events: about how many.
     """
     end_us, processes = now_us(), 2
-    with ProcessPoolExecutor(processes) as executor:
+    # Not forked: the caller's threads would be missing in the child.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, context) as executor:
         halves = [
             executor.submit(_build, partitions, events, end_us, which, processes)
             for which in range(processes)
@@ -142,94 +154,121 @@ def build(partitions: int, events: int) -> list[Framed]:
     return mixed
 
 
-def produce(bootstrap: str, frames: Sequence[Framed]) -> int:
-    """Send all and wait for all; the bytes of their values."""
+def produce(bootstrap: str, frames: Sequence[Framed], topic: str = EVENTS) -> None:
+    """Send all and wait until all are acknowledged."""
     producer = Producer(
         {"bootstrap.servers": bootstrap, "acks": "all", "enable.idempotence": True, "linger.ms": 5}
     )
     for frame in frames:
         while True:
             try:
-                producer.produce(EVENTS, frame.value, frame.boot_id, frame.partition)
+                producer.produce(topic, frame.value, frame.boot_id, frame.partition)
                 break
             except BufferError:
                 producer.poll(0.1)
         producer.poll(0)
     if producer.flush(60):
         raise RuntimeError("not everything was acknowledged")
-    return sum(len(frame.value) for frame in frames)
 
 
 @dataclass
 class Stack:
-    """Broker and store, migrated, with topics."""
+    """A broker with topics made anew, an empty store, and processors."""
 
     folder: Path
     broker: Broker
-    store: StoreServer
-    environ: Mapping[str, str]
+    server: StoreServer
+    store: Store
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    def run(self, *arguments: str) -> None:
-        """One command of penstock."""
-        command = [sys.executable, "-m", "penstock", *arguments]
-        subprocess.run(
-            command, env=self.environ, cwd=self.folder, check=True, stdout=subprocess.DEVNULL
-        )
-
     def worker(self) -> subprocess.Popen[bytes]:
-        """Start a processor; it is ready when it says so on /readyz, which nobody waits for here."""
+        """Start a processor; nobody waits for it here."""
+        environ = {
+            **os.environ,
+            "PENSTOCK_KAFKA": self.broker.bootstrap,
+            "PENSTOCK_STORE": self.server.url,
+            "PENSTOCK_CONFIG": str(self.folder / "penstock.yaml"),
+        }
         command = [sys.executable, "-m", "penstock", "worker", "--metrics-port", "0"]
         with (self.folder / f"worker-{len(self.workers)}.log").open("wb") as log:
             process = subprocess.Popen(
-                command, env=self.environ, cwd=self.folder, stdout=log, stderr=log
+                command, env=environ, cwd=self.folder, stdout=log, stderr=log
             )
         self.workers.append(process)
         return process
 
     def stop_workers(self) -> None:
-        """SIGTERM; they are given ten seconds."""
-        running = [worker for worker in self.workers if worker.poll() is None]
-        for worker in running:
+        """SIGTERM, and SIGKILL where that takes too long."""
+        for worker in self.workers:
             worker.terminate()
-        for worker in running:
+        for worker in self.workers:
             try:
                 worker.wait(15)
             except subprocess.TimeoutExpired:
                 worker.kill()
                 worker.wait()
+        self.workers.clear()
 
-    @property
-    def broker_pid(self) -> int:
-        """The JVM's."""
+    def value(self, sql: str) -> int:
+        """One number, named n."""
+        return int(self.store.query(sql)[0]["n"] or 0)
+
+    def pids(self) -> dict[str, int]:
+        """Of everything that runs, by name."""
         process = self.broker._node._process
         assert process is not None
-        return process.pid
+        workers = {f"worker {number}": p.pid for number, p in enumerate(self.workers, 1)}
+        return {**workers, "store": self.server.pid, "broker": process.pid}
+
+    def kafka_bytes(self) -> int:
+        """Size of the events topic on disk."""
+        return sum(
+            file.stat().st_size
+            for file in (self.broker_folder / "data").glob(f"{EVENTS}-*/*.log")
+        )
+
+    @property
+    def broker_folder(self) -> Path:
+        """Where the broker keeps its data."""
+        return self.folder.parent / "kafka"
 
 
 @contextmanager
-def stack(folder: Path, partitions: int = 8) -> Iterator[Stack]:
-    """A stack of its own: real Kafka, `penstock store`, one gate."""
-    folder.mkdir(parents=True, exist_ok=True)
+def stack(folder: Path, broker: Broker, partitions: int) -> Iterator[Stack]:
+    """A life of its own for the topics of a broker, and a store; one gate."""
+    folder.mkdir(parents=True)
     (folder / "penstock.yaml").write_text(CONFIG)
-    broker, store = Broker(folder / "kafka"), StoreServer(folder / "store")
-    environ = {
-        **os.environ,
-        "PENSTOCK_KAFKA": broker.bootstrap,
-        "PENSTOCK_STORE": store.url,
-        "PENSTOCK_CONFIG": str(folder / "penstock.yaml"),
-    }
-    found = Stack(folder, broker, store, environ)
+    server = StoreServer(folder / "store")
+    server.start()
+    store = Store(server.url)
+    found = Stack(folder, broker, server, store)
     try:
-        broker.start()
-        store.start()
-        found.run("migrate")
-        found.run("topics", "--partitions", str(partitions))
+        migrate(store)
+        remake_topics(broker, store, partitions)
         yield found
     finally:
         found.stop_workers()
-        store.kill()
-        broker.kill()
+        store.close()
+        server.kill()
+
+
+def remake_topics(broker: Broker, store: Store, partitions: int) -> None:
+    """Delete what an earlier stack left, and make the topics."""
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+    old = [name for name in admin.list_topics(timeout=10).topics if name.startswith("penstock.")]
+    for done in admin.delete_topics(old).values() if old else ():
+        done.result(10)
+    until_s = time.monotonic() + 10
+    while set(old) & set(admin.list_topics(timeout=10).topics) and time.monotonic() < until_s:
+        time.sleep(0.1)
+    ensure_topics(parse_address(broker.bootstrap), store, Topics(partitions=partitions))
+
+
+def make_topic(broker: Broker, name: str, partitions: int) -> None:
+    """A topic that is none of ours."""
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+    for done in admin.create_topics([NewTopic(name, partitions, 1)]).values():
+        done.result(10)
 
 
 def cpu_of(pids: Mapping[str, int]) -> dict[str, float]:
@@ -243,5 +282,5 @@ def rss_of(pids: Mapping[str, int]) -> str:
 
 
 def as_json(row: Mapping[str, Any]) -> bytes:
-    """A row as a foreign producer sends it."""
-    return json.dumps({"event": "request", **row}, separators=(",", ":")).encode()
+    """A row as a message of the rivals."""
+    return json.dumps(row, separators=(",", ":")).encode()

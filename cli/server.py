@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -52,25 +53,55 @@ def up(
 
 
 @click.command()
-@click.option("--store", "url", envvar="PENSTOCK_STORE", required=True, help=STORE_HELP)
+@click.option("--store", "url", envvar="PENSTOCK_STORE", help=STORE_HELP)
 @click.option("--config", type=click.Path(path_type=Path), help="penstock.yaml, for the retention.")
-def migrate(url: str, config: Path | None) -> None:
+@click.option(
+    "--cluster", help="ClickHouse cluster to spread the tables over; the store remembers."
+)
+@click.option("--dry-run", is_flag=True, help="Print the SQL; without --store, all of it.")
+@click.option("--print-users", is_flag=True, help="Print the SQL of users with the least rights.")
+def migrate(
+    url: str | None, config: Path | None, cluster: str | None, dry_run: bool, print_users: bool
+) -> None:
     """Bring a store to this version's schema; repeating it changes nothing.
 
     \b
     Example:
       penstock migrate --store chdb:///var/lib/penstock/store
+      penstock migrate --store clickhouse://migrator:password@host:8123 --cluster main --dry-run
+      penstock migrate --print-users --cluster main
     """
+    from ..schemas.cluster import users
     from ..schemas.config import load
+    from ..streams.migrate import State, plan_of, planned
     from ..streams.migrate import migrate as run
     from ..streams.store import Store
 
+    if print_users:
+        _print_sql(users(cluster))
+        return
+    retention = load(config).retention
+    if url is None:
+        if not dry_run:
+            raise click.UsageError("Missing option '--store' (env var: 'PENSTOCK_STORE').")
+        _print_sql(plan_of(State(), retention, cluster).statements)
+        return
     store = Store(url)
-    applied = run(store, load(config).retention)
+    try:
+        if dry_run:
+            _print_sql(planned(store, retention, cluster).statements)
+            return
+        applied = run(store, retention, cluster)
+    finally:
+        store.close()
     for migration in applied:
         click.echo(f"applied {migration.version:04d} {migration.name}")
     click.echo("the schema is current" if not applied else f"{len(applied)} applied")
-    store.close()
+
+
+def _print_sql(statements: Sequence[str]) -> None:
+    for statement in statements:
+        click.echo(f"{statement};\n")
 
 
 @click.command()

@@ -164,3 +164,91 @@ def _column_changes(rest: str, outline: str) -> list[str]:
         start = at.end() if at else end
     # A time to live is of the rows, and a Distributed table has none.
     return [sql for sql, bare in changes if _OF_COLUMNS.match(bare) and " TTL " not in bare]
+
+
+_READ = f"SELECT ON {DATABASE}.*"
+_MIGRATIONS = (
+    f"SELECT, INSERT, CREATE DATABASE, CREATE TABLE, CREATE VIEW, DROP VIEW, ALTER TABLE, ALTER VIEW"
+    f" ON {DATABASE}.*"
+)
+GRANTS: Mapping[str, tuple[str, ...]] = {
+    "migrator": (_MIGRATIONS,),
+    "writer": (f"SELECT, INSERT, ALTER DELETE ON {DATABASE}.*",),
+    "api": (_READ, f"INSERT ON {DATABASE}.probe"),
+    "reader": (_READ,),
+}
+# ON CLUSTER and Distributed tables need rights that are not of a database.
+CLUSTER_GRANTS: Mapping[str, tuple[str, ...]] = {
+    "migrator": ("CLUSTER, REMOTE ON *.*", "SELECT ON system.clusters"),
+    "writer": ("CLUSTER ON *.*",),
+    "api": (f"INSERT ON {DATABASE}.{local('probe')}",),
+    "reader": (),
+}
+# Setting -> (value, highest value that a query may ask for; None: any). As in secrets_init.py, which
+# writes them for one server; tests/unit/schemas/test_cluster.py holds them together. With `readonly` 2
+# the reader may change settings, as Grafana's client does, but not that one.
+PROFILES: Mapping[str, Mapping[str, tuple[int | str, int | None]]] = {
+    "migrator": {"max_execution_time": (600, None)},
+    "writer": {"async_insert": (0, None), "max_execution_time": (600, None)},
+    "api": {"max_execution_time": (60, 60), "max_memory_usage": (2_000_000_000, 2_000_000_000)},
+    "reader": {
+        "readonly": (2, None),
+        "max_execution_time": (30, 30),
+        "max_memory_usage": (1_000_000_000, 1_000_000_000),
+        "max_rows_to_read": (200_000_000, 200_000_000),
+        "max_result_rows": (100_000, 1_000_000),
+        "result_overflow_mode": ("throw", None),
+        "max_concurrent_queries_for_user": (20, 20),
+        "max_threads": (4, 8),
+    },
+}
+# A query that joins Distributed tables is refused unless it may send one side to every shard; an
+# answer without the rows of a shard that is away would be a wrong count.
+_CLUSTER_READS: Mapping[str, tuple[int | str, int | None]] = {
+    "distributed_product_mode": ("global", None),
+    "skip_unavailable_shards": (0, None),
+    "load_balancing": ("in_order", None),
+}
+# An insert is answered when a majority of the replicas of each shard has it.
+_CLUSTER_WRITES: Mapping[str, tuple[int | str, int | None]] = {
+    "distributed_foreground_insert": (1, None),
+    "insert_quorum": ("auto", None),
+    "insert_quorum_timeout": (60_000, None),
+    "distributed_ddl_task_timeout": (300, None),
+}
+
+
+def users(cluster: str | None = None) -> list[str]:
+    """SQL of the least-privilege users migrator, writer, api and reader, as an administrator runs it.
+
+    Passwords are placeholders, `<password of NAME>`.
+
+    Args:
+        cluster: name as in system.clusters; None for one server.
+
+    Raises:
+        InvalidConfiguration: the name cannot be that of a cluster.
+    """
+    on = "" if cluster is None else f" ON CLUSTER '{checked_name(cluster)}'"
+    statements = []
+    for name, grants in GRANTS.items():
+        settings = dict(PROFILES[name])
+        if cluster is not None:
+            settings |= _CLUSTER_READS
+            settings |= {} if name == "reader" else _CLUSTER_WRITES
+            grants = (*grants, *CLUSTER_GRANTS[name])
+        listed = ",\n    ".join(_setting(*item) for item in settings.items())
+        statements += [
+            f"CREATE SETTINGS PROFILE IF NOT EXISTS {DATABASE}_{name}{on} SETTINGS\n    {listed}",
+            f"CREATE USER IF NOT EXISTS {name}{on} IDENTIFIED WITH sha256_password"
+            f" BY '<password of {name}>' SETTINGS PROFILE '{DATABASE}_{name}'",
+            *(f"GRANT{on} {grant} TO {name}" for grant in grants),
+        ]
+    return statements
+
+
+def _setting(name: str, limits: tuple[int | str, int | None]) -> str:
+    value, most = limits
+    shown = f"'{value}'" if isinstance(value, str) else str(value)
+    # Zero would mean no limit, so one is the lowest.
+    return f"{name} = {shown}" + ("" if most is None else f" MIN 1 MAX {most}")

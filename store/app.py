@@ -130,10 +130,13 @@ class StoreApp:
         while (await receive())["type"] != "http.disconnect":
             pass
         answer.gone.set()
-        with self._lock:
-            found = self._running.get(answer.query_id)
-        if found and found[1] is answer and found[0].reads:
-            await asyncio.get_running_loop().run_in_executor(None, self._kill, found[0])
+        # Again and again until this task is cancelled: it may not have reached the engine yet.
+        while True:
+            with self._lock:
+                found = self._running.get(answer.query_id)
+            if found and found[1] is answer and found[0].reads:
+                await asyncio.get_running_loop().run_in_executor(None, self._kill, found[0])
+            await asyncio.sleep(_WAIT_S)
 
     def _kill(self, job: Job) -> None:
         try:
@@ -149,10 +152,12 @@ class StoreApp:
             self._kill(job)
 
     def close(self) -> None:
-        """Wait for the threads and close the sessions; the engine stays open."""
+        """End what the server did not wait for and close the sessions; the engine stays open."""
         with self._lock:
-            for _, answer in self._running.values():
-                answer.gone.set()
+            left = list(self._running.values())
+        for job, answer in left:
+            answer.gone.set()
+            self._kill(job)
         self._pool.shutdown(wait=True)
         self._executor.sessions.close()
 

@@ -112,10 +112,17 @@ class WorkerApp(faust.App):
             self.status = status_of(
                 desks, lease.age_s, lease.now_s(), self.totals, circuits, self._ends
             )
-            reason = self.start_again or next(filter(None, (desk.trouble for desk in desks)), "")
-            if reason:
+            if reason := self.start_again or self._trouble():
                 self.on_start_again(reason)
             await asyncio.sleep(TURN_S)
+
+    def _trouble(self) -> str:
+        for desk, task in zip(self.desks.values(), self._desk_tasks, strict=True):
+            if desk.trouble:
+                return desk.trouble
+            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                return f"{desk.topic}: ended by {error!r}"
+        return ""
 
     async def _measure(self) -> None:
         """Ask how far the logs go, also while nothing is fetched from them."""

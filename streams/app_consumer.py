@@ -86,6 +86,7 @@ class Consumer(driver.Consumer):
         self._held_back: set[str] = set()
         self._opened = asyncio.Event()
         self._committed: dict[TP, int] = {}
+        self._assignments = 0
         self._totals = totals
         super().__init__(*args, **kwargs)
 
@@ -108,7 +109,10 @@ class Consumer(driver.Consumer):
             KafkaError: it is no longer assigned.
         """
         self._reading.pop(tp, None)
+        assignment = self._assignments
         seek = await self.client.start_at(tp, offset)
+        if assignment != self._assignments:
+            return  # a rebalance came between: whoever has it now opens it
         self._read_offset[tp] = None  # else Faust drops what lies below
         self._reading[tp] = _Reading(seek, offset, moved_s=time.monotonic())
         self._opened.set()
@@ -166,6 +170,7 @@ class Consumer(driver.Consumer):
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Stop the flow, let the desks come to an end, and commit."""
+        self._assignments += 1
         self._reading.clear()
         await super().on_partitions_revoked(revoked)
         await asyncio.gather(*(desk.revoked() for desk in self._desks.values()))
@@ -174,7 +179,9 @@ class Consumer(driver.Consumer):
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Tell the desks."""
+        self._assignments += 1
         self._reading.clear()
+        self._totals["rebalances"] += 1
         self._lease.renew(self._lease.now_s())
         await super().on_partitions_assigned(assigned, generation_id)
         for topic, desk in self._desks.items():

@@ -126,9 +126,10 @@ class BaseDesk(ABC):
 
     def take(self, message: FaustMessage) -> None:
         """Take in what Faust delivers; never raises, never waits."""
-        if not self._consumer().accept(TP(*message.tp), message.offset):
+        plain = _plain(message)
+        if not self._consumer().accept(self._tp(plain.partition), plain.offset):
             return
-        self._inbox.put(_plain(message))
+        self._inbox.put(plain)
         if self._inbox.is_over:
             self._consumer().hold_back(self.topic)
         if len(self._inbox) == 1 or not self._inbox.is_low:
@@ -153,7 +154,6 @@ class BaseDesk(ABC):
         self._placed.clear()
         self._forget()
         self.wanted = partitions
-        self._totals["rebalances"] += 1
 
     def durable(self) -> Mapping[int, int]:
         """By partition: offset of the first message that is not durable."""

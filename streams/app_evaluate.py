@@ -50,6 +50,7 @@ class EvaluateDesk(BaseDesk):
         self._evaluator.release(partition)
 
     def _reset(self) -> None:
+        self._ends = {}  # what could not be applied must not come again
         self._evaluator.reset()
 
     async def _take_over(self, partition: int) -> None:

@@ -102,7 +102,8 @@ class IngestDesk(BaseDesk):
         self.busy_us = None
         self._failures = 0
         for message in batch:
-            self._next[message.partition] = message.offset + 1
+            at = max(self._next[message.partition], message.offset + 1)
+            self._next[message.partition] = at
             self._append_us[message.partition] = message.append_us
         self._totals["batches"] += 1
         self._totals["messages"] += len(batch)

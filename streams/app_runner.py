@@ -74,7 +74,11 @@ def run(app: WorkerApp) -> NoReturn:
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     worker = _Worker(app, loop=loop)
-    loop.run_until_complete(worker.start())
+    try:
+        loop.run_until_complete(worker.start())
+    except Exception as error:
+        log.exception("the application does not start")
+        _leave(1, repr(error))
     if worker.departure is not None:
         loop.run_until_complete(worker.departure)
         _leave(worker.code, "stopped")

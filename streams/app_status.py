@@ -48,10 +48,9 @@ class WorkerStatus:
     totals: Mapping[str, int] = field(default_factory=dict)
     circuits: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def lag(self) -> int:
-        """Of all partitions together."""
-        return sum(partition.lag or 0 for partition in self.partitions)
+    def lag(self, topic: str) -> int:
+        """Of the partitions of a topic together."""
+        return sum(part.lag or 0 for part in self.partitions if part.topic == topic)
 
 
 def status_of(

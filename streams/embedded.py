@@ -281,13 +281,16 @@ class EmbeddedRunner:
         assert self._life is not None
         flush, receipts = self._admit(posts)
         answers = [(post, result) for post, result in zip(posts, receipts, strict=True)]
-        tables = self._life.ingestion.commit(flush, seal_rows(flush.quarantine(), self._sealer, ""))
+        ingestion = self._life.ingestion
+        staged = ingestion.stage(flush, seal_rows(flush.quarantine(), self._sealer, ""))
+        ingestion.write(staged)
+        ingestion.written(staged)
         now = time.perf_counter()
         for post, result in answers:
             post.resolve(result)
             self._latencies.append((now, now - post.arrived))
             self._total(result)
-        self._life.ingestion.count(flush, tables)
+        ingestion.count(staged)
 
     def _admit(self, posts: Sequence[_Post]) -> tuple[Flush, list[Receipt | PenstockError]]:
         assert self._life is not None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -30,6 +31,16 @@ from .recovery import coverage_of, known_slices, new_tracker, recover_boots
 from .store import Store
 
 COUNTED: tuple[EventName, ...] = ("request", "step")
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A flush on its way into the store: its rows by kind of event, and the token of its inserts."""
+
+    flush: Flush
+    tables: Mapping[EventName, pa.Table]
+    quarantine: Sequence[Mapping[str, Any]]
+    token: str
 
 
 class Ingestion:
@@ -99,36 +110,37 @@ class Ingestion:
         """A flush to admit messages to."""
         return Flush(self._intake, self._retention_us, self._redaction)
 
-    def commit(
-        self, flush: Flush, quarantine: Sequence[Mapping[str, Any]]
-    ) -> Mapping[EventName, pa.Table]:
-        """Make a flush durable: returning means that it is.
+    def stage(self, flush: Flush, quarantine: Sequence[Mapping[str, Any]]) -> Staged:
+        """What is to be written of a flush.
 
         Args:
             flush: everything of it was appended on one day.
             quarantine: its rejected rows, as they are to be kept.
+        """
+        self._serial += 1
+        return Staged(flush, flush.tables(), quarantine, f"{self.life}-{self._serial}")
 
-        Returns:
-            The rows by kind of event, to be given to `count`.
+    def write(self, staged: Staged) -> None:
+        """Make a flush durable: returning means that it is. May run in a thread of its own.
 
         Raises:
             StoreError: the outcome is unknown; memory is ahead of the store and must be rebuilt.
         """
-        tables = flush.tables()
-        self._serial += 1
-        token = f"{self.life}-{self._serial}"
-        for kind, table in tables.items():
-            self._store.insert(f"{TABLES[kind]}_rows", event_rows(table), token)
-        if quarantine:
-            self._store.insert("quarantine_rows", quarantine_rows(quarantine), token)
-        if flush.entries:
-            self._store.insert("frames_rows", ledger_rows(flush.entries, 0), token)
-        for entry in flush.entries:
-            self.cuts[entry.incarnation, entry.partition] = entry.offset
-        return tables
+        for kind, table in staged.tables.items():
+            self._store.insert(f"{TABLES[kind]}_rows", event_rows(table), staged.token)
+        if staged.quarantine:
+            self._store.insert("quarantine_rows", quarantine_rows(staged.quarantine), staged.token)
+        if staged.flush.entries:
+            self._store.insert("frames_rows", ledger_rows(staged.flush.entries, 0), staged.token)
 
-    def count(self, flush: Flush, tables: Mapping[EventName, pa.Table]) -> None:
-        """Add durable rows to what is told next."""
+    def written(self, staged: Staged) -> None:
+        """Say that a flush is durable."""
+        for entry in staged.flush.entries:
+            self.cuts[entry.incarnation, entry.partition] = entry.offset
+
+    def count(self, staged: Staged) -> None:
+        """Add rows to what is told next; they must be durable by then."""
+        flush, tables = staged.flush, staged.tables
         for kind in COUNTED:
             if kind in tables:
                 self._collector.count(counted(self._combos, kind, tables[kind], self._counters))

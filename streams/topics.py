@@ -146,6 +146,7 @@ def ensure_topics(address: KafkaAddress, store: Store, wanted: Topics) -> list[C
     was = now.partitions[EVENTS]
     if wanted.partitions is not None and wanted.partitions > was:
         admin.grow(EVENTS, wanted.partitions)
+        _visible(admin, wanted.partitions)
         changes.append(Change(EVENTS, "partitions", str(was), str(wanted.partitions)))
     for topic in before.partitions:
         changes += _mend(admin, topic, now.replication[topic], wanted)
@@ -183,16 +184,17 @@ def _make(admin: TopicAdmin, topic: str, partitions: int, wanted: Topics) -> lis
     return [Change(topic, "topic", "", made)]
 
 
-def _visible(admin: TopicAdmin) -> TopicState:
-    """The topics once the broker that is asked knows them all."""
+def _visible(admin: TopicAdmin, least: int = 1) -> TopicState:
+    """The topics once the broker that is asked knows them all, and so many partitions of events."""
     until = time.monotonic() + TIMEOUT_S
     while True:
         state = admin.describe(TOPICS)
         missing = [topic for topic in TOPICS if topic not in state.partitions]
-        if not missing:
+        if not missing and state.partitions[EVENTS] >= least:
             return state
         if time.monotonic() > until:
-            raise BrokerError(f"{', '.join(missing)}: made, but not to be seen", retryable=True)
+            names = ", ".join(missing) or f"partitions of {EVENTS}"
+            raise BrokerError(f"{names}: made, but not to be seen", retryable=True)
         time.sleep(0.05)
 
 

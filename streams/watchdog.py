@@ -11,13 +11,12 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as LateError
 from dataclasses import dataclass
 
 from ..schemas.errors import PenstockError
-from .app_ports import Lease
 
 log = logging.getLogger("penstock")
 
@@ -34,7 +33,7 @@ class Limits:
     Attributes:
         pause_s: without running at all; the session timeout.
         loop_s: without a turn of the event loop.
-        progress_s: without anything flushed, although there is something and the store answers.
+        progress_s: without progress on a topic, although there is a lag and the store answers.
     """
 
     pause_s: float
@@ -49,15 +48,13 @@ class Look:
     Attributes:
         now_s: this moment.
         turned_s: when the event loop last turned.
-        progress: grows with everything that is flushed.
-        lag: messages that are not flushed.
+        work: by topic, what grows with every message that is done with, and how many are not.
         connected: whether the broker answers heartbeats.
     """
 
     now_s: float
     turned_s: float
-    progress: int
-    lag: int
+    work: Mapping[str, tuple[int, int]]
     connected: bool
 
 
@@ -80,9 +77,9 @@ class Judge:
     """Decides from one look to the next.
 
     >>> judge = Judge(Limits(pause_s=8.0))
-    >>> judge.see(Look(0.0, 0.0, progress=5, lag=3, connected=True)).code
+    >>> judge.see(Look(0.0, 0.0, {"events": (5, 3)}, connected=True)).code
     0
-    >>> judge.see(Look(9.0, 0.0, progress=5, lag=3, connected=True)).reason
+    >>> judge.see(Look(9.0, 0.0, {"events": (5, 3)}, connected=True)).reason
     'the process did not run for 9.0 s'
     """
 
@@ -90,8 +87,7 @@ class Judge:
         self._limits = limits
         self._last_s: float | None = None
         self._awake_s = 0.0  # the loop and the flushes get their time again after a nap
-        self._progress = -1
-        self._moved_s = 0.0
+        self._moved: dict[str, tuple[int, float]] = {}  # progress of a topic, and when it was made
 
     def see(self, look: Look) -> Verdict:
         """What a look means, after those before it."""
@@ -104,18 +100,24 @@ class Judge:
         stuck_s = look.now_s - max(look.turned_s, self._awake_s)
         if stuck_s > self._limits.loop_s:
             return Verdict(STUCK, f"the event loop did not turn for {stuck_s:.0f} s")
-        if look.progress != self._progress or not look.lag or not look.connected:
-            self._progress, self._moved_s = look.progress, look.now_s
-        idle_s = look.now_s - max(self._moved_s, self._awake_s)
-        if idle_s > self._limits.progress_s:
-            reason = f"nothing was flushed for {idle_s:.0f} s of a lag of {look.lag} messages"
-            return Verdict(STUCK, reason, unless_store_away=True)
+        for topic, (progress, lag) in look.work.items():
+            idle_s = self._idle_s(look, topic, progress, lag)
+            if idle_s > self._limits.progress_s:
+                reason = f"{topic}: no progress for {idle_s:.0f} s with a lag of {lag} messages"
+                return Verdict(STUCK, reason, unless_store_away=True)
         return Verdict()
 
+    def _idle_s(self, look: Look, topic: str, progress: int, lag: int) -> float:
+        before, moved_s = self._moved.get(topic, (-1, look.now_s))
+        if progress != before or not lag or not look.connected:
+            moved_s = look.now_s
+        self._moved[topic] = progress, moved_s
+        return look.now_s - max(moved_s, self._awake_s)
+
     def excuse(self) -> None:
-        """Nothing can be flushed while the store is away: count from now."""
+        """There can be no progress while the store is away: count from now."""
         if self._last_s is not None:
-            self._moved_s = self._last_s
+            self._moved = {topic: (done, self._last_s) for topic, (done, _) in self._moved.items()}
 
 
 class Watchdog:
@@ -178,8 +180,3 @@ class Watchdog:
             handler.flush()
         sys.stderr.flush()
         self._end(verdict.code)
-
-
-def now_s() -> float:
-    """The time of looks."""
-    return Lease.now_s()

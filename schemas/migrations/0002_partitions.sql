@@ -211,3 +211,15 @@ AS SELECT
     `part`
 FROM penstock.frames_rows FINAL
 COMMENT 'Ledger: one row per frame that was applied; the commit record, each once.';
+
+-- One insert of some 100,000 rows is one compact part: a wide one has files for every column, and making
+-- them costs more than writing the rows. Merged parts are wide.
+ALTER TABLE penstock.requests_rows MODIFY SETTING min_bytes_for_wide_part = 67108864;
+
+ALTER TABLE penstock.steps_rows MODIFY SETTING min_bytes_for_wide_part = 67108864;
+
+ALTER TABLE penstock.feedback_rows MODIFY SETTING min_bytes_for_wide_part = 67108864;
+
+ALTER TABLE penstock.releases_rows MODIFY SETTING min_bytes_for_wide_part = 67108864;
+
+ALTER TABLE penstock.spans_rows MODIFY SETTING min_bytes_for_wide_part = 67108864;

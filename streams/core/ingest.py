@@ -20,16 +20,15 @@ from ...schemas.events import EventName
 from ...schemas.ports import Receipt, Rejection
 from ...schemas.redaction import DEFAULT, Redaction
 from .boots import LedgerEntry, Range
+from .checking import Faults, checked
 from .columns import integers
 from .counting import dimensions_of, groupings_of
 from .decode import Batch
-from .defaults import with_status
 from .intake import Intake
 from .json_events import Rejected
 from .redact import redact_table
 from .slices import combinations
 from .tiles import SECOND_US
-from .validate import validate
 
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -102,10 +101,17 @@ class Flush:
     _parts: dict[EventName, list[_Part]] = field(default_factory=lambda: defaultdict(list))
     _quarantine: list[dict[str, Any]] = field(default_factory=list)
 
-    def admit(self, batch: Batch, arrival: Arrival) -> Receipt:
-        """Take one frame in; every row is accepted, a duplicate, or rejected with its reason."""
-        header = batch.header
-        table = with_status(batch.table) if header.kind == "request" else batch.table
+    def admit(self, batch: Batch, arrival: Arrival, found: Faults | None = None) -> Receipt:
+        """Take one frame in; every row is accepted, a duplicate, or rejected with its reason.
+
+        Args:
+            batch: decoded.
+            arrival: where and when.
+            found: what `checked` said of the batch that it returned; None to have it checked here.
+        """
+        if found is None:
+            batch, found = checked(batch)
+        header, table = batch.header, batch.table
         rows = table.num_rows
         rejected = list(arrival.rejected)
         if header.kind == "control" or rows == 0:
@@ -113,8 +119,7 @@ class Flush:
             return Receipt(0)
         seqs = integers(table, "seq")[0]
         new, ranges = self._unseen(header.boot_id, seqs)
-        found = validate(header.kind, table, bad=batch.bad)
-        faults: dict[int, tuple[str, str]] = {row: (why, detail) for row, why, detail in found}
+        faults = dict(found)
         raw = {row.index: row.body for row in batch.bad}
         ts = integers(table, "ts")[0]
         for row in np.flatnonzero(ts < arrival.append_us - self.retention_us).tolist():

@@ -48,8 +48,10 @@ def gate_shard(gate: AbsoluteGate, shards: int) -> int:
 
 def owner(shard: int, shards: int) -> Takes:
     """Which slices a shard publishes. Coverage is kept by every shard."""
-    return lambda wanted: (
-        wanted.grouping == COVERAGE_GROUPING or shard_of(group_of(wanted), shards) == shard
+    return _remembered(
+        lambda wanted: (
+            wanted.grouping == COVERAGE_GROUPING or shard_of(group_of(wanted), shards) == shard
+        )
     )
 
 
@@ -57,7 +59,22 @@ def taker(shard: int, shards: int, gates: Sequence[AbsoluteGate]) -> Takes:
     """Which slices are sent to a shard: its own, and what the gates evaluated there match."""
     owns = owner(shard, shards)
     filters = [gate.filter.given() for gate in gates if gate_shard(gate, shards) == shard]
-    return lambda wanted: (
-        owns(wanted)
-        or (wanted.grouping == "release" and any(wanted.matches(given) for given in filters))
+    return _remembered(
+        lambda wanted: (
+            owns(wanted)
+            or (wanted.grouping == "release" and any(wanted.matches(given) for given in filters))
+        )
     )
+
+
+def _remembered(takes: Takes) -> Takes:
+    """The same, each slice decided once: there are few of them, and they are asked for all the time."""
+    known: dict[Slice, bool] = {}
+
+    def ask(wanted: Slice) -> bool:
+        found = known.get(wanted)
+        if found is None:
+            found = known[wanted] = takes(wanted)
+        return found
+
+    return ask

@@ -21,7 +21,6 @@ from penstock.tests.compose.stack import Stack
 
 def main() -> int:
     """Run it all; returns the exit code."""
-    signal.signal(signal.SIGTERM, _interrupted)  # so that everything is torn down then, too
     try:
         with engine() as found:
             _test(found)
@@ -59,4 +58,5 @@ def _interrupted(_: int, __: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _interrupted)  # so that everything is torn down then, too
     sys.exit(main())

@@ -178,7 +178,7 @@ def _build_compose(binary: Path) -> None:
             flags = f"-s -w -X {package}/internal.Version={COMPOSE_VERSION}"
             made = folder / "docker-compose"
             build = ("go", "build", "-trimpath", "-ldflags", flags, "-o", str(made))
-            run((*build, f"{package}/cmd"), cwd=folder, timeout_s=900)
+            run((*build, f"{package}/cmd"), cwd=folder, timeout_s=1500)
         except Failed as error:
             raise EngineMissing(f"docker compose cannot be built: {error}") from error
         shutil.move(made, binary.with_suffix(".new"))

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from penstock.tests.compose.dashboards import queries
@@ -148,7 +149,9 @@ class Scenario:
             return found if found["verdict"] in ("PASS", "FAIL", "UNDECIDED") else None
 
         def window() -> Any:
-            answer = self._api.get("/v1/windows", window="1m", metric="requests,latency_ms_p95")
+            start = (datetime.now(UTC) - timedelta(hours=3)).isoformat()
+            asked = {"window": "1m", "metric": "requests,latency_ms_p95", "start": start}
+            answer = self._api.get("/v1/windows", **asked)
             values = [point["values"] for one in answer["series"] for point in one["points"]]
             return next((value for value in values if value["requests"]), None)
 

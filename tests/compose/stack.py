@@ -16,7 +16,7 @@ from penstock.tests.support.server import free_port
 
 _PROJECT = "penstock-test"
 _FILES = ("-f", str(ROOT / "docker-compose.yml"), "-f", str(HERE / "no-grafana.yml"))
-_UP_S = 300.0
+_UP_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Stack:
         self.compose("up", "-d", "--no-build", "--scale", f"worker={workers}", timeout_s=_UP_S)
         self.wait_healthy({"kafka": 1, "clickhouse": 1, "worker": workers, "api": 1})
 
-    def wait_healthy(self, wanted: dict[str, int], timeout_s: float = 120) -> None:
+    def wait_healthy(self, wanted: dict[str, int], timeout_s: float = 240) -> None:
         """Wait until so many containers of each service are healthy.
 
         Raises:
@@ -90,7 +90,7 @@ class Stack:
             for row in rows
         ]
 
-    def run(self, service: str, *command: str, timeout_s: float = 300) -> str:
+    def run(self, service: str, *command: str, timeout_s: float = 600) -> str:
         """Run a command in a new container of a service, and return its output."""
         return self.compose(
             "run", "--rm", "--no-deps", "-T", service, *command, timeout_s=timeout_s

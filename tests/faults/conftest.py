@@ -112,7 +112,11 @@ def make_stack(tmp_path: Path, fault_broker: Broker, seed: int) -> Iterator[Make
     with ExitStack() as open_ones:
 
         def make(**settings: Any) -> Stack:
-            settings = {"folder": tmp_path / "stack", "broker": fault_broker, "seed": seed} | settings
-            return open_ones.enter_context(Stack(**settings))
+            given: dict[str, Any] = {
+                "folder": tmp_path / "stack",
+                "broker": fault_broker,
+                "seed": seed,
+            } | settings
+            return open_ones.enter_context(Stack(**given))
 
         yield make

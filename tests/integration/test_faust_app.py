@@ -48,34 +48,32 @@ def stack(tmp_path: Path, broker: Broker) -> Iterator[Stack]:
 
 def test_killed_and_stopped_under_load(stack: Stack) -> None:
     """Six ends under load, every second one by kill -9: nothing is lost, nothing doubled."""
-    sending = stack.load(seconds=30)
-    for number in range(6):
-        processor = stack.start()
-        before = stack.stored()
-        stack.await_(lambda before=before: stack.stored() > before + 100, 30)  # type: ignore[misc]
-        time.sleep(random.uniform(0.0, 0.5))
-        kill = number % 2 == 0
-        processor.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
-        assert processor.wait(15) == (-signal.SIGKILL if kill else 0)
-    stack.start()
-    sending.join()
+    with stack.load():
+        for number in range(6):
+            processor = stack.start()
+            enough = stack.stored() + 100
+            stack.await_(lambda enough=enough: stack.stored() > enough, 30)  # type: ignore[misc]
+            time.sleep(random.uniform(0.0, 0.5))
+            kill = number % 2 == 0
+            processor.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
+            assert processor.wait(15) == (-signal.SIGKILL if kill else 0)
+        stack.start()
     stack.await_all()
     stack.check_exactly_once()
-    stack.await_(lambda: not stack.lag(), 10)
+    stack.await_(lambda: not stack.lag())
 
 
 def test_processors_come_and_go(stack: Stack) -> None:
     """Two processors, and a third that joins and leaves at once, not always in order."""
-    sending = stack.load(seconds=25)
     first, second = stack.start(), stack.start()
-    stack.await_(lambda: stack.stored() > 100)
-    for number in range(4):
-        third = stack.start()
-        stack.await_(lambda pid=third.pid: has_joined(stack, pid))  # type: ignore[misc]
-        time.sleep(random.uniform(0.0, 1.0))
-        third.send_signal(signal.SIGKILL if number == 2 else signal.SIGTERM)
-        third.wait(15)
-    sending.join()
+    with stack.load():
+        stack.await_(lambda: stack.stored() > 100)
+        for number in range(4):
+            third = stack.start()
+            stack.await_(lambda pid=third.pid: has_joined(stack, pid))  # type: ignore[misc]
+            time.sleep(random.uniform(0.0, 1.0))
+            third.send_signal(signal.SIGKILL if number == 2 else signal.SIGTERM)
+            third.wait(15)
     stack.await_all()
     assert first.poll() is None
     assert second.poll() is None
@@ -116,16 +114,15 @@ def test_zombie(stack: Stack) -> None:
     stack.send_everywhere(20)
     stack.await_all()
     (stack.folder / "slow").write_text("0.3")
-    sending = stack.load(seconds=14)
-    stack.await_(lambda: stack.stored() > 20 * PARTITIONS + 50)
-    zombie.send_signal(signal.SIGSTOP)
-    stack.start()
-    time.sleep(12)
-    assert SESSION_TIMEOUT_S < 12
-    woken = time.time()
-    zombie.send_signal(signal.SIGCONT)
-    assert zombie.wait(5) == 75
-    sending.join()
+    with stack.load():
+        stack.await_(lambda: stack.stored() > 20 * PARTITIONS + 50)
+        zombie.send_signal(signal.SIGSTOP)
+        stack.start()
+        time.sleep(12)
+        assert SESSION_TIMEOUT_S < 12
+        woken = time.time()
+        zombie.send_signal(signal.SIGCONT)
+        assert zombie.wait(10) == 75
     unique = 'SELECT count(DISTINCT partition * 1000000 + "offset") FROM rows'
     stack.await_(lambda: stack.ledger.ask(unique) == [(stack.sent.total(),)])
     flushed = [json.loads(row[3]) for row in stack.logged("flush", woken) if row[0] == zombie.pid]
@@ -168,7 +165,7 @@ def test_restored_store(stack: Stack) -> None:
     assert [row[2:] for row in stack.logged("hole")] == [(7, "26 40")]
     rows = stack.ledger.ask('SELECT count(*) FROM rows WHERE partition < 7 OR "offset" > 39')
     assert rows == [(7 * 50 + 10,)]
-    assert "gap: offsets 27 to 39 of partition 7" in stack.state()
+    stack.await_(lambda: "gap: offsets 27 to 39 of partition 7" in stack.state())
 
 
 def test_store_goes_back_while_running(stack: Stack) -> None:
@@ -205,18 +202,18 @@ def test_first_message_alone(stack: Stack) -> None:
 def test_planned_stop_hands_over(stack: Stack) -> None:
     """The other processor goes on in less than two seconds."""
     first, second = stack.start(), stack.start()
-    sending = stack.load(seconds=12)
     both = {first.pid, second.pid}
-    stack.await_(lambda: both <= {row[0] for row in stack.logged("flush")})
-    time.sleep(1)
-    stopped = time.time()
-    first.terminate()
-    assert first.wait(10) == 0
-    assert time.time() - stopped < 2
     taken = "SELECT partition, min(at) FROM rows WHERE pid = ? AND at > ? GROUP BY 1"
-    stack.await_(lambda: len(stack.ledger.ask(taken, second.pid, stopped)) == PARTITIONS)
+    with stack.load():
+        stack.await_(lambda: both <= {row[0] for row in stack.logged("flush")})
+        time.sleep(1)
+        stopped = time.time()
+        first.terminate()
+        assert first.wait(10) == 0
+        left = time.time()
+        stack.await_(lambda: len(stack.ledger.ask(taken, second.pid, stopped)) == PARTITIONS)
+    assert left - stopped < 2
     assert max(stack.first_rows(stopped).values()) - stopped < 2
-    sending.join()
     stack.await_all()
     stack.check_exactly_once()
     # The last deltas of the processor that left were sent, and the shards have found their new holder.
@@ -227,7 +224,7 @@ def test_messages_of_others(stack: Stack) -> None:
     """Without a value, without a key, in transactions: all are read, and the end is seen as such."""
     stack.tell(EVENTS, None, 0)
     producer = Producer(
-        {"bootstrap.servers": stack.broker.bootstrap, "transactional.id": "t", "log_level": 0}
+        {"bootstrap.servers": stack.broker.direct, "transactional.id": "t", "log_level": 0}
     )
     producer.init_transactions(20)
     for _ in range(3):
@@ -242,7 +239,7 @@ def test_messages_of_others(stack: Stack) -> None:
     stack.await_(lambda: stack.logged("apply") and _last_told(stack)["behind"] == {})
     assert "gap" not in stack.state()
     stack.tell(PANES, b"poison")
-    stack.await_(lambda: len(stack.logged("assign shard")) == 2 * SHARDS)
+    stack.await_(lambda: len(stack.logged("assign shard")) >= 2 * SHARDS)
     told = len(stack.logged("apply"))
     stack.await_(lambda: len(stack.logged("apply")) > told)
 
@@ -257,6 +254,20 @@ def test_topic_made_anew(stack: Stack) -> None:
         stack.tell(EVENTS, b"new", partition)
     assert processor.wait(30) == 75
     assert "made anew" in stack.state()
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-512"])
+def test_tls_and_password(tmp_path: Path, mechanism: str) -> None:
+    with Broker(tmp_path / "kafka", secure=True) as broker:
+        broker.address = broker.address_for(mechanism)
+        stack = Stack(tmp_path, broker)
+        try:
+            stack.start()
+            stack.send_everywhere(3)
+            stack.await_all()
+            stack.await_(lambda: stack.logged("apply"))  # what it sends itself comes back
+        finally:
+            stack.close()
 
 
 def test_metrics(stack: Stack) -> None:

@@ -18,6 +18,8 @@ from penstock.streams.store import Store
 from penstock.tests.support.chstore import StoreServer
 from penstock.tests.support.server import free_port
 
+# Each starts a server of its own.
+pytestmark = pytest.mark.slow
 TABLE = (
     "CREATE TABLE penstock.rows (n UInt64, s String) ENGINE = MergeTree ORDER BY n"
     " SETTINGS non_replicated_deduplication_window = 1000"
@@ -61,7 +63,6 @@ def _insert_until_stored(url: str, number: int, until_s: float) -> None:
             store.close()
 
 
-@pytest.mark.slow
 def test_kill_9_during_inserts_stores_everything_once(server: StoreServer) -> None:
     store = Store(server.url)
     store.command(TABLE)
@@ -171,7 +172,7 @@ def test_a_paused_server_goes_on(server: StoreServer) -> None:
 
 
 def test_a_second_process_on_the_folder_is_told(server: StoreServer) -> None:
-    command = [sys.executable, "-m", "penstock.store", "--data", str(server.log.parent)]
+    command = [sys.executable, "-m", "penstock", "store", "--data", str(server.log.parent)]
     second = subprocess.run(
         [*command, "--port", str(free_port())], capture_output=True, text=True, timeout=60
     )
@@ -182,7 +183,7 @@ def test_a_second_process_on_the_folder_is_told(server: StoreServer) -> None:
 
 
 def test_a_taken_port_and_an_open_address_are_told(server: StoreServer, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "penstock.store", "--data", str(tmp_path / "other")]
+    command = [sys.executable, "-m", "penstock", "store", "--data", str(tmp_path / "other")]
     for flags, told in (
         (["--port", str(server.port)], "choose another --host or --port"),
         (["--host", "0.0.0.0"], "--users FILE"),

@@ -60,7 +60,7 @@ class StoreServer:
     def start(self) -> None:
         """Start on the same port as before, and wait until it answers."""
         assert self._process is None, "it runs already"
-        command = [sys.executable, "-m", "penstock.store"]
+        command = [sys.executable, "-m", "penstock", "store"]
         command += ["--data", str(self._folder), "--port", str(self.port)]
         command += ["--users", str(self._users), *self._flags]
         with self.log.open("ab") as log:

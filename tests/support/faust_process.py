@@ -175,7 +175,7 @@ def main(broker: str, group: str, folder: Path) -> None:
     (folder / "port").write_text(str(http.port))
 
     def look() -> Look:
-        return Look(Lease.now_s(), app.status.turned_s, 0, 0, connected=True)
+        return Look(Lease.now_s(), app.status.turned_s, {}, connected=True)
 
     Watchdog(Judge(Limits(settings.session_timeout_s)), look, lambda: None).start()
     run(app)

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +34,9 @@ class Stack:
         self.sent: Counter[int] = Counter()
         self.processors: list[subprocess.Popen[bytes]] = []
         self._client: dict[str, str | int | float | bool] = {
-            "bootstrap.servers": broker.bootstrap,
+            "bootstrap.servers": broker.direct,
             "log_level": 0,
         }
-        self._stopped = threading.Event()
         self.make_topics()
         self._producer = Producer({**self._client, "linger.ms": 1, "acks": "all"})
 
@@ -63,7 +62,7 @@ class Stack:
             sys.executable,
             "-m",
             module,
-            self.broker.bootstrap,
+            self.broker.address,
             self.group,
             str(self.folder),
         ]
@@ -89,23 +88,27 @@ class Stack:
         self._producer.produce(topic, value, partition=partition, headers={"name": b"value"})
         assert self._producer.flush(30) == 0
 
-    def load(self, seconds: float, per_s: int = 300) -> threading.Thread:
-        """Send to random partitions in the background."""
+    @contextlib.contextmanager
+    def load(self, per_s: int = 300) -> Iterator[None]:
+        """Send to random partitions meanwhile."""
+        stopped = threading.Event()
 
         def run() -> None:
-            until = time.monotonic() + seconds
-            while time.monotonic() < until and not self._stopped.is_set():
+            while not stopped.wait(0.05):
                 for _ in range(per_s // 20):
                     partition = random.randrange(PARTITIONS)
                     body = b"%d-%d" % (partition, self.sent[partition])
                     self._producer.produce(EVENTS, body, partition=partition)
                     self.sent[partition] += 1
                 self._producer.flush(30)
-                time.sleep(0.05)
 
         thread = threading.Thread(target=run)
         thread.start()
-        return thread
+        try:
+            yield
+        finally:
+            stopped.set()
+            thread.join()
 
     def stored(self) -> int:
         """Rows in the ledger."""
@@ -173,7 +176,6 @@ class Stack:
 
     def close(self) -> None:
         """Kill what runs."""
-        self._stopped.set()
         for process in self.processors:
             if process.poll() is None:
                 process.kill()
@@ -181,7 +183,7 @@ class Stack:
         self.ledger.close()
 
     @contextlib.contextmanager
-    def _consumer(self) -> Any:
+    def _consumer(self) -> Iterator[Consumer]:
         client = Consumer({**self._client, "group.id": self.group})
         try:
             yield client

@@ -6,7 +6,9 @@ does the same for the folder of an embedded store.
 
 from __future__ import annotations
 
+import contextlib
 import math
+import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +18,7 @@ import clickhouse_connect
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from clickhouse_connect.driver.exceptions import ClickHouseError
 from penstock.tests.support.audit import DIMENSIONS, LOG_GAMMA, differs
 
 Values = npt.NDArray[Any]
@@ -102,11 +105,10 @@ class _Rows:
         return self._slices[key]
 
 
-def _values(column: pa.ChunkedArray) -> Values:
-    if pa.types.is_floating(column.type):
-        return column.cast(pa.float64()).to_numpy()
-    if pa.types.is_integer(column.type):
-        return column.cast(pa.int64()).to_numpy()
+def _values(column: Any) -> Values:
+    for is_such, wider in ((pa.types.is_floating, pa.float64), (pa.types.is_integer, pa.int64)):
+        if is_such(column.type):
+            return np.asarray(column.cast(wider()).to_numpy())
     return np.array(column.to_pylist(), object)
 
 
@@ -187,7 +189,7 @@ def _quantiles(name: str, values: Values, percents: Sequence[int]) -> dict[str, 
     ordered = np.sort(values[~np.isnan(values.astype(float))])
     if len(ordered) == 0:
         return {f"{name}_p{percent}": None for percent in percents}
-    found = {}
+    found: dict[str, float | None] = {}
     for percent in percents:
         value = float(ordered[math.floor(percent / 100 * (len(ordered) - 1))])
         exponent = math.ceil(math.log(value) / LOG_GAMMA)
@@ -203,7 +205,7 @@ def stored(url: str) -> dict[tuple[str, str], tuple[int, ...]]:
         for kind, value in CHECKED.items():
             rows = client.query(
                 "SELECT boot_id, count(), uniqExact(seq), sum(seq), sum(toInt64(round("
-                f"{value}))) FROM penstock.{TABLES[kind]} GROUP BY boot_id"
+                f"ifNull({value}, 0)))) FROM penstock.{TABLES[kind]} GROUP BY boot_id"
             ).result_rows
             found |= {(kind, boot_id): tuple(map(int, counts)) for boot_id, *counts in rows}
     finally:
@@ -226,5 +228,53 @@ def coverage(url: str) -> dict[str, dict[str, Any]]:
             assert row["boot_id"] not in found, "a boot is there twice"
             found[row["boot_id"]] = dict(row)
         return found
+    finally:
+        client.close()
+
+
+class Watcher(threading.Thread):
+    """Asks the reader all the time whether each row is there once, and whether rows vanish.
+
+    Attributes:
+        doubled: counts that differed from the unique identities, at any moment.
+        vanished: counts that went down.
+        looks: answers that there were.
+    """
+
+    def __init__(self, url: str) -> None:
+        super().__init__(name="watcher", daemon=True)
+        self.doubled: list[tuple[int, int]] = []
+        self.vanished: list[tuple[int, int]] = []
+        self.looks = 0
+        self.ending = threading.Event()
+        self._url = url
+
+    def run(self) -> None:
+        """Ask."""
+        highest = 0
+        while not self.ending.wait(0.3):
+            with contextlib.suppress(ClickHouseError, OSError):
+                count, unique = ask(
+                    self._url, "SELECT count(), uniqExact(boot_id, seq) FROM penstock.requests"
+                )[0]
+                self.looks += 1
+                if count != unique:
+                    self.doubled.append((count, unique))
+                if count < highest:
+                    self.vanished.append((highest, count))
+                highest = max(highest, count)
+
+
+def ask(url: str, sql: str, timeout_s: int = 10) -> list[tuple[Any, ...]]:
+    """Rows of one query, by a client of its own."""
+    client = clickhouse_connect.get_client(
+        dsn=url,
+        autogenerate_session_id=False,
+        connect_timeout=timeout_s,
+        send_receive_timeout=timeout_s,
+        query_retries=0,
+    )
+    try:
+        return [tuple(row) for row in client.query(sql).result_rows]
     finally:
         client.close()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
+from penstock.schemas.events import EventName
 from penstock.schemas.frames import FrameHeader, FrameKind, encode_frame
 from penstock.schemas.topics import EVENTS, home_of
 
@@ -32,6 +33,7 @@ class Habits:
         held: share of frames that are sent up to 3 s after later ones.
         repeated: share of frames that are sent twice, at different times.
         step_s: by how much the clock is set forward or back at the middle of each boot.
+        misplaced: share of frames that are sent to any partition, from where they are forwarded.
         stated: whether frames state their home.
     """
 
@@ -43,6 +45,7 @@ class Habits:
     held: float = 0.05
     repeated: float = 0.05
     step_s: float = 0.0
+    misplaced: float = 0.02
     stated: bool = False
 
 
@@ -168,7 +171,8 @@ class Sender(threading.Thread):
 
     def _emit(self, boot: _Boot) -> None:
         draw = self._random
-        kind = draw.choices(("request", "step", "feedback"), (80, 15, 5))[0]
+        kinds: tuple[EventName, ...] = ("request", "step", "feedback")
+        kind = draw.choices(kinds, (80, 15, 5))[0]
         now_us = self._clock_us(boot)
         if kind == "request":
             rows = [self._request(boot, now_us) for _ in range(draw.randrange(1, self._most))]
@@ -243,7 +247,11 @@ class Sender(threading.Thread):
         }
 
     def _send(
-        self, boot: _Boot, kind: FrameKind, rows: list[Mapping[str, Any]] | Any, closing: bool = False
+        self,
+        boot: _Boot,
+        kind: FrameKind,
+        rows: list[Mapping[str, Any]] | Any,
+        closing: bool = False,
     ) -> None:
         header = FrameHeader(
             kind=kind,
@@ -285,13 +293,18 @@ class Sender(threading.Thread):
                     EVENTS,
                     frame.value,
                     key=frame.boot_id.encode(),
-                    partition=frame.partition,
+                    partition=self._partition(frame),
                     on_delivery=self._delivered(frame),
                 )
             except (BufferError, KafkaException):
                 self._again.appendleft(frame)
                 break
         self._producer.poll(0)
+
+    def _partition(self, frame: Frame) -> int:
+        if self._random.random() < self.habits.misplaced:
+            return self._random.randrange(self.partitions)
+        return frame.partition
 
     def _delivered(self, frame: Frame) -> Callable[[KafkaError | None, object], None]:
         def told(error: KafkaError | None, message: object) -> None:

@@ -6,8 +6,6 @@ import base64
 import contextlib
 import os
 import random
-import signal
-import subprocess
 import sys
 import threading
 import time
@@ -16,7 +14,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-import clickhouse_connect
 import httpx
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from confluent_kafka import KafkaException
@@ -27,15 +24,12 @@ from penstock.streams.migrate import migrate
 from penstock.streams.store import Store
 from penstock.streams.topics import Topics, ensure_topics
 from penstock.tests.support.chstore import StoreServer
-from penstock.tests.support.openmetrics import families
-from penstock.tests.support.ports import unused_ports
 from penstock.tests.support.proxy import Proxy
-from penstock.tests.support.recount import coverage, recount, stored
+from penstock.tests.support.recount import Watcher, ask
 from penstock.tests.support.senders import Habits, Sender
+from penstock.tests.support.worker import Worker
 
-START_AGAIN, STUCK = 75, 70  # exit codes after which a supervisor starts a worker again
 KEY = base64.b64encode(b"k" * 32).decode()
-_BROKEN = ("Traceback", "CRITICAL")
 
 
 class AnyBroker(Protocol):
@@ -45,165 +39,6 @@ class AnyBroker(Protocol):
     def bootstrap(self) -> str:
         """`host:port`, by commas."""
         ...
-
-
-class Worker:
-    """`penstock worker`, started again when it ends by itself with 75 or 70, as a supervisor does.
-
-    Args:
-        name: of its log.
-        command: what is run.
-        environment: of the process.
-        folder: where it runs and its log is.
-
-    Attributes:
-        endings: exit codes of ends that nobody asked for.
-    """
-
-    def __init__(
-        self, name: str, command: Sequence[str], environment: dict[str, str], folder: Path
-    ) -> None:
-        self.name = name
-        self.log = folder / f"{name}.log"
-        self.endings: list[int] = []
-        self._folder = folder
-        self._environment = environment
-        (self.port,) = unused_ports(1)
-        self._command = [*command, "--metrics-port", str(self.port)]
-        self._process: subprocess.Popen[bytes] | None = None
-        self._lock = threading.Lock()
-        self._tended = False
-
-    @property
-    def pid(self) -> int:
-        """Of the running process."""
-        assert self._process is not None
-        return self._process.pid
-
-    @property
-    def running(self) -> bool:
-        """Whether there is a process."""
-        return self._process is not None and self._process.poll() is None
-
-    def start(self, **environment: str) -> None:
-        """Start; does not wait. `environment` is for this one life."""
-        with self._lock:
-            assert self._process is None, "it runs already"
-            self._launch(environment)
-            self._tended = True
-
-    def _launch(self, environment: dict[str, str]) -> None:
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                self._command,
-                stdout=log,
-                stderr=log,
-                cwd=self._folder,
-                env=self._environment | environment,
-            )
-
-    def tend(self) -> None:
-        """Start it again where it ended by itself."""
-        with self._lock:
-            if not self._tended or self._process is None or self._process.poll() is None:
-                return
-            self.endings.append(self._process.returncode)
-            self._launch({})
-
-    def kill(self) -> None:
-        """kill -9, where it runs."""
-        with self._lock:
-            self._tended = False
-            if self._process is not None:
-                self._process.kill()
-                self._process.wait()
-                self._process = None
-
-    def stop(self, within_s: float = 30.0) -> None:
-        """SIGTERM; it must end in order."""
-        with self._lock:
-            self._tended = False
-            assert self._process is not None
-            self._process.send_signal(signal.SIGTERM)
-            code = self._process.wait(within_s)
-            self._process = None
-        assert code == 0, f"{self.name} ended with {code}:\n{self.tail()}"
-
-    def pause(self) -> None:
-        """SIGSTOP."""
-        os.kill(self.pid, signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """SIGCONT."""
-        os.kill(self.pid, signal.SIGCONT)
-
-    def is_ready(self) -> bool:
-        """Whether it works on all that is its own."""
-        with contextlib.suppress(httpx.HTTPError):
-            return httpx.get(f"http://127.0.0.1:{self.port}/readyz", timeout=2).status_code == 200
-        return False
-
-    def metrics(self) -> dict[str, float]:
-        """By name without prefix and suffix, the sum over the labels."""
-        text = httpx.get(f"http://127.0.0.1:{self.port}/metrics", timeout=5).text
-        found: dict[str, float] = {}
-        for family in families(text):
-            for sample in family.samples:
-                name = sample.name.removeprefix("penstock_worker_").removesuffix("_total")
-                found[name] = found.get(name, 0.0) + sample.value
-        return found
-
-    def tail(self, characters: int = 3000) -> str:
-        """The end of its log."""
-        return self.log.read_text(errors="replace")[-characters:] if self.log.exists() else ""
-
-
-class Watcher(threading.Thread):
-    """Asks the reader all the time whether each row is there once, and whether rows vanish.
-
-    Attributes:
-        doubled: counts that differed from the unique identities, at any moment.
-        vanished: counts that went down.
-        looks: answers that there were.
-    """
-
-    def __init__(self, url: str) -> None:
-        super().__init__(name="watcher", daemon=True)
-        self.doubled: list[tuple[int, int]] = []
-        self.vanished: list[tuple[int, int]] = []
-        self.looks = 0
-        self.ending = threading.Event()
-        self._url = url
-
-    def run(self) -> None:
-        """Ask."""
-        highest = 0
-        while not self.ending.wait(0.3):
-            with contextlib.suppress(ClickHouseError, OSError):
-                count, unique = ask(
-                    self._url, "SELECT count(), uniqExact(boot_id, seq) FROM penstock.requests"
-                )[0]
-                self.looks += 1
-                if count != unique:
-                    self.doubled.append((count, unique))
-                if count < highest:
-                    self.vanished.append((highest, count))
-                highest = max(highest, count)
-
-
-def ask(url: str, sql: str, timeout_s: int = 10) -> list[tuple[Any, ...]]:
-    """Rows of one query, by a client of its own."""
-    client = clickhouse_connect.get_client(
-        dsn=url,
-        autogenerate_session_id=False,
-        connect_timeout=timeout_s,
-        send_receive_timeout=timeout_s,
-        query_retries=0,
-    )
-    try:
-        return [tuple(row) for row in client.query(sql).result_rows]
-    finally:
-        client.close()
 
 
 class Stack:
@@ -241,7 +76,8 @@ class Stack:
         self.config = folder / "penstock.yaml"
         folder.mkdir(parents=True, exist_ok=True)
         self.config.write_text("")
-        self.store = StoreServer(store_folder or folder / "store")
+        self.store_folder = store_folder or folder / "store"
+        self.store = StoreServer(self.store_folder)
         self.proxy = Proxy("127.0.0.1", self.store.port) if proxied else None
         self.watcher = Watcher(self.store.reader_url)
         self._tending = threading.Thread(target=self._tend, name="tending", daemon=True)
@@ -346,7 +182,7 @@ class Stack:
             assert time.monotonic() < until, f"not within {within_s} s: {what}\n{self.state()}"
             time.sleep(0.1)
 
-    def await_ready(self, workers: Sequence[Worker] | None = None, within_s: float = 60.0) -> None:
+    def await_ready(self, workers: Sequence[Worker] | None = None, within_s: float = 90.0) -> None:
         """Wait until workers work, all that run where none are named."""
         chosen = [w for w in self.workers if w.running] if workers is None else workers
         self.await_(lambda: all(worker.is_ready() for worker in chosen), within_s, "ready")
@@ -355,7 +191,7 @@ class Stack:
         """A plain count of requests, as Grafana's reader makes it."""
         return int(ask(self.store.reader_url, "SELECT count() FROM penstock.requests")[0][0])
 
-    def await_rows(self, more: int = 200, within_s: float = 60.0) -> None:
+    def await_rows(self, more: int = 200, within_s: float = 90.0) -> None:
         """Wait until some more rows are stored."""
         self.await_(lambda: True, 1)
         before = [self.count()]
@@ -380,7 +216,7 @@ class Stack:
         """What must be stored, as recount.stored tells it."""
         return {key: sums for sender in self.senders for key, sums in sender.wanted().items()}
 
-    def settle(self, within_s: float = 60.0) -> None:
+    def settle(self, within_s: float = 150.0) -> None:
         """Wait until everything that was sent is stored and in closed windows; stop the workers."""
         rows = sum(sums[0] for (kind, _), sums in self.wanted().items() if kind == "request")
         self.await_(lambda: self.count() >= rows, within_s, f"{rows} requests stored")
@@ -395,78 +231,16 @@ class Stack:
         running = [worker for worker in self.workers if worker.running]
         while running:
             self.await_ready(running)
-            running.pop(0).stop()
-
-    def check(
-        self, vanishing: bool = False, wanted: Callable[[int, int], bool] = lambda *_: True
-    ) -> None:
-        """Compare everything; the workers have been stopped.
-
-        Args:
-            vanishing: whether rows may have gone and come again.
-            wanted: which windows are compared, by length and end in seconds.
-        """
-        self.watcher.ending.set()
-        self.watcher.join(30)
-        assert self.watcher.looks > 3
-        assert self.watcher.doubled == [], "a plain count saw rows twice"
-        assert vanishing or self.watcher.vanished == [], "rows vanished"
-        self.check_rows()
-        self.check_coverage()
-        found = recount(self.store.url, wanted)
-        assert found.windows > 100
-        assert not found.wrong, f"{len(found.wrong)} numbers of windows: {found.wrong[:12]}"
-        self.check_logs()
-        self.check_audit()
-
-    def check_rows(self) -> None:
-        """Every row that was sent is there once, with its content, and no other."""
-        expected = self.wanted()
-        found = {
-            key: counts for key, counts in stored(self.store.reader_url).items() if self._is_ours(key)
-        }
-        differing = {
-            key: (expected.get(key), found.get(key))
-            for key in expected.keys() | found.keys()
-            if expected.get(key) != found.get(key)
-        }
-        assert not differing, f"sent, stored: {differing}"
-        rows = sum(sums[0] for (kind, _), sums in stored(self.store.reader_url).items() if kind == "request")
-        assert self.count() == rows
-
-    def _is_ours(self, key: tuple[str, str]) -> bool:
-        """Whether a boot belongs to a sender; scenarios look after others themselves."""
-        return any(key[1].startswith(f"{sender.name}-") for sender in self.senders)
-
-    def check_coverage(self) -> None:
-        """Every boot is closed, and nothing of it is missing."""
-        found = coverage(self.store.url)
-        for sender in self.senders:
-            for boot_id, events in sender.boots().items():
-                row = found[boot_id]
-                numbers = [row[n] for n in ("expected", "received", "stored")]
-                assert numbers == [events] * 3, f"{events} sent: {row}"
-                assert [row[n] for n in ("missing", "gap", "rejected")] == [0, 0, 0], row
-                assert row["state"] == "closed", row
-
-    def check_logs(self) -> None:
-        """No worker met an error that it did not foresee."""
-        for worker in self.workers:
-            text = worker.log.read_text(errors="replace")
-            for line in text.splitlines():
-                assert not line.startswith(_BROKEN[0]), f"{worker.name}:\n{text[-6000:]}"
-            assert STUCK not in worker.endings, f"{worker.name}:\n{worker.tail()}"
-            assert set(worker.endings) <= {START_AGAIN}, f"{worker.name}: {worker.endings}"
-
-    def check_audit(self) -> None:
-        """`penstock audit` agrees."""
-        command = [sys.executable, "-m", "penstock", "audit", "--store", self.store.url]
-        done = subprocess.run(
-            command, cwd=self.folder, capture_output=True, text=True, timeout=120, check=False
-        )
-        if "No such command" in done.stderr:
-            return
-        assert done.returncode == 0, f"penstock audit:\n{done.stdout[-4000:]}{done.stderr[-2000:]}"
+            first = running.pop(0)
+            before = [worker.metrics()["rebalances"] for worker in running]
+            first.stop()
+            self.await_(
+                lambda: all(
+                    worker.metrics()["rebalances"] > count
+                    for worker, count in zip(running, before, strict=True)  # noqa: B023
+                ),
+                what="the others take over",
+            )
 
     def state(self) -> str:
         """For messages of failures."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -26,6 +25,7 @@ from penstock.streams.topics import (
     shards,
 )
 from penstock.tests.support.kafka import Broker, unused_ports
+from penstock.tests.support.kafka_events import eventually
 from penstock.tests.support.rows import at
 from penstock.tests.support.store import insert, opened_store
 
@@ -58,10 +58,7 @@ def delete(address: KafkaAddress, *topics: str) -> None:
         client = AdminClient({**address.librdkafka()})
         for future in client.delete_topics([*topics]).values():
             future.result(20)
-    until = time.monotonic() + 20
-    while set(topics) & set(describe(address).partitions):
-        assert time.monotonic() < until, "the topics were not deleted"
-        time.sleep(0.05)
+    eventually(lambda: not {*topics} & {*describe(address).partitions})
 
 
 def told(changes: list[Change]) -> set[tuple[str, str, str, str, bool]]:
@@ -119,6 +116,7 @@ def test_shards_never_change(kafka: KafkaAddress, store: Store) -> None:
     ensure_topics(kafka, store, Topics())
     assert describe(kafka).partitions[PANES] == 3
     TopicAdmin(kafka).grow(PANES, 5)  # behind our back
+    eventually(lambda: describe(kafka).partitions[PANES] == 5)
     with pytest.raises(InvalidConfiguration, match="written with 3 shards"):
         ensure_topics(kafka, store, Topics())
 
@@ -127,6 +125,7 @@ def test_settings_that_differ_are_told_and_mended(kafka: KafkaAddress, store: St
     admin = TopicAdmin(kafka)
     # As a broker makes topics by itself.
     admin.create(EVENTS, 2, 1, {"retention.ms": "1000", "min.insync.replicas": "1"})
+    eventually(lambda: describe(kafka).partitions)
     first = ensure_topics(kafka, store, Topics())
     assert home_partitions(store) == 2
     left = {change.what for change in first if change.topic == EVENTS and not change.done}

@@ -106,7 +106,9 @@ class World:
             flush.admit(decode_frame(sent.encoded()), arrival)
         self.store.crash_before = "frames_rows" if crash == "ledger" else None
         try:
-            tables = self.ingestion.commit(flush, ())
+            staged = self.ingestion.stage(flush, ())
+            self.ingestion.write(staged)
+            self.ingestion.written(staged)
         except Crash:
             self.restart()  # the sender sends again, later
             return
@@ -115,7 +117,7 @@ class World:
         if crash == "count":
             self.restart()
             return
-        self.ingestion.count(flush, tables)
+        self.ingestion.count(staged)
 
     def tell(self, sent: Sent, entry: LedgerEntry) -> None:
         """The truth of one applied frame."""
