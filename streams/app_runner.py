@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from functools import partial
 from typing import Any, NoReturn
 
@@ -26,6 +27,27 @@ LIBRARIES = (
     "aiokafka",
     *(f"{__package__}.{name}" for name in ("app", "app_consumer", "app_thread", "app_runner")),
 )
+
+
+REPEAT_S = 10.0
+
+
+class _Seldom(logging.Filter):
+    """Lets each text of a library through once in a while: with no broker it logs 40 lines a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told_s: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a record is written."""
+        if not record.name.startswith("aiokafka"):
+            return True
+        now_s = time.monotonic()
+        if now_s - self._told_s.get(str(record.msg), -REPEAT_S) < REPEAT_S:
+            return False
+        self._told_s[str(record.msg)] = now_s
+        return True
 
 
 class _Worker(mode.Worker):
@@ -71,6 +93,8 @@ def run(app: WorkerApp) -> NoReturn:
     """
     for name in LIBRARIES:
         logging.getLogger(name).setLevel(logging.WARNING)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_Seldom())
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     worker = _Worker(app, loop=loop)

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ..schemas.cluster import rendered
 from ..schemas.config import Configuration
 from ..schemas.events import EventName
 from .core import metrics as m
@@ -27,6 +28,7 @@ from .core.slices import DIMENSIONS, Combos, SliceRegistry, stored_slice
 from .core.tally import measure_feedback
 from .core.tiles import CELL_S, PANE_S, SECOND_US, Span
 from .core.windows import MINUTE
+from .migrate import cluster_of
 from .publish import OFFSET_BITS, OFFSET_MASK
 from .readback import (
     joined_feedback_between,
@@ -251,9 +253,16 @@ def _remove_unfinished(store: Store, number: int, shards: int, closed_s: int) ->
             {"since": max(closed_s - 86_400, 0), "closed": closed_s, "shard": number},
         )
         if int(above[0]["n"]):
-            store.command(
-                f"DELETE FROM penstock.{name}_rows WHERE {end} > {closed_s} AND {whose} = {number}"
+            _delete(
+                store,
+                f"DELETE FROM penstock.{name}_rows WHERE {end} > {closed_s} AND {whose} = {number}",
             )
+
+
+def _delete(store: Store, statement: str) -> None:
+    """Delete rows; on a cluster, from the tables behind the distributed ones."""
+    for rendering in rendered(statement, cluster_of(store)):
+        store.command(rendering)
 
 
 class _Counter:
@@ -329,7 +338,7 @@ def remove_unacknowledged(store: Store, partition: int) -> int:
             {"next": next_offset},
         )
         if int(above[0]["n"]):
-            store.command(f"DELETE FROM penstock.{name}_rows WHERE offset >= {next_offset}")
+            _delete(store, f"DELETE FROM penstock.{name}_rows WHERE offset >= {next_offset}")
     # Derived rows are versioned by offset: never give out one below theirs.
     rows = store.query(
         "SELECT max(version) AS version FROM penstock.checkpoints_rows WHERE partition = {p:UInt32}",

@@ -23,8 +23,11 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from ..schemas.errors import InvalidConfiguration, StoreError
 
-# 159 timeout, 202 too many queries, 209 and 210 network, 241 memory, 243 disk, 252 too many parts.
-RETRYABLE_CODES = frozenset({0, 159, 202, 209, 210, 241, 243, 252})
+# 159 timeout, 202 too many queries, 209 and 210 network, 241 memory, 243 disk, 252 too many parts; of
+# clusters: 225 and 999 Keeper, 242 read-only, 279 nobody answers, 285, 286 and 319 quorum, 289 stale.
+RETRYABLE_CODES = frozenset(
+    {0, 159, 202, 209, 210, 225, 241, 242, 243, 252, 279, 285, 286, 289, 319, 999}
+)
 RETRY_S = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)
 _CODE = re.compile(r"\bCode: (\d+)")
 _EXAMPLES = "chdb:///folder or clickhouse://user:password@host:8123/penstock"
@@ -135,6 +138,8 @@ class Store:
         settings = {
             "async_insert": 0,
             "insert_deduplication_token": token,
+            # Of a distributed table: answer when the rows are where they belong.
+            "distributed_foreground_insert": 1,
             # The rows of one insert are unique: replacing within it would cost a third of its time.
             "optimize_on_insert": 0,
         }

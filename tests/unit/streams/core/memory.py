@@ -162,6 +162,8 @@ class MemoryStore:
             return [{name: row[name] for name in _SLICE} for row in known]
         if "feedback_rows" in sql:
             return self.raw.get("feedback_rows", [])[:1]
+        if "penstock.settings" in sql:
+            return []
         if "penstock.releases" in sql:
             return []
         raise AssertionError(f"what is this? {sql}")
