@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import signal
 import socket
+import sys
 from pathlib import Path
 
 import uvicorn
@@ -27,7 +29,12 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+        InvalidConfiguration: the address cannot be listened on.
+    """
     try:
         return socket.create_server((host, port), backlog=1024)
     except OSError as error:
@@ -52,7 +59,10 @@ def serve(
     data.mkdir(parents=True, exist_ok=True)
     store = Store(url or f"chdb://{(data / 'store').absolute()}", RETRY_S)
     migrate(store, configuration.retention)
-    listener = _listen(host, port)
+    # uvicorn raises the signal that ended it once more: what follows must run before the process ends.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
+    listener = listen(host, port)
     sealer = Sealer(load_or_make_key(data / "sealing.key"))
     runner = EmbeddedRunner(store, configuration, sealer)
     runner.start()

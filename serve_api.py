@@ -14,7 +14,7 @@ from .api.app import build_app
 from .api.auth import Access
 from .schemas.config import load
 from .schemas.kafka import parse_address
-from .serve import _listen, is_loopback
+from .serve import is_loopback, listen
 from .streams.produce import KafkaIngest, ProduceSettings
 from .streams.store import Store
 
@@ -66,7 +66,7 @@ def serve_api(options: ApiOptions) -> None:
     access = Access(required=required, keys_path=options.keys_file)
     try:
         ingest.start()
-        listener = _listen(options.host, options.port)
+        listener = listen(options.host, options.port)
         bound = listener.getsockname()[1]
         log.info("listening on http://%s:%d, Kafka at %s", options.host, bound, address.servers)
         if required:

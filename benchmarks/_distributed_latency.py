@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import random
 import statistics
@@ -12,15 +13,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from confluent_kafka import Producer
-from penstock.benchmarks._distributed_load import RATE, Stack, boots, now_us, pool, rows_of
+from penstock.benchmarks._distributed_load import (
+    RATE,
+    Stack,
+    boots,
+    make_producer,
+    now_us,
+    pool,
+    rows_of,
+)
 from penstock.schemas.frames import encode_frame
 from penstock.schemas.topics import EVENTS
 
 SENDERS, PERIOD_S = 8, 0.1  # workers that send a frame every 100 ms
-EVENTS_PER_FRAME = int(RATE * PERIOD_S) // SENDERS
-STEP_US = int(PERIOD_S * 1e6) // EVENTS_PER_FRAME
-WARM_S = 3.0
+FRAME_EVENTS = int(RATE * PERIOD_S) // SENDERS
+SETTLE_LIMIT_S = 20.0
 NORMAL_S = 1.0  # a lag below this is normal
 RECOVERY_LIMIT_S = 30.0
 SEEN = "SELECT boot_id, max(next_seq) AS seq, max(toUnixTimestamp64Micro(clock_ts)) AS clock_us"
@@ -31,19 +38,19 @@ CLOSED += " WHERE pane_s = 1 AND pane_start > now() - 60 GROUP BY partition"
 
 @dataclass(frozen=True)
 class Sent:
-    """A frame: the events of `boot_id` up to `next_seq`, the last at `ts_us`."""
+    """A frame: events of `boot_id` up to `next_seq`, spread over the period that ends at `ts_us`."""
 
     boot_id: str
     next_seq: int
     ts_us: int
+    events: int
 
 
-def _send(bootstrap: str, partitions: int, stop: Any, results: Any) -> None:
+def _send(bootstrap: str, partitions: int, events: int, stop: Any, results: Any) -> None:
     """In a process of its own: a frame of each sender every period, until told to stop."""
+    step_us = int(PERIOD_S * 1e6) // events
     rng, drawn, senders = random.Random(1), pool(), boots(partitions, SENDERS)
-    producer = Producer(
-        {"bootstrap.servers": bootstrap, "acks": "all", "enable.idempotence": True, "linger.ms": 1}
-    )
+    producer = make_producer(bootstrap)
     sent: list[Sent] = []
     late_s, turn, begun_s = 0.0, 0, time.time()
     while not stop.is_set():
@@ -53,23 +60,23 @@ def _send(bootstrap: str, partitions: int, stop: Any, results: Any) -> None:
             time.sleep(max(due_s - time.time(), 0))
             late_s = max(late_s, time.time() - due_s)
             ts_us = int(due_s * 1e6)
-            rows = rows_of(rng, drawn, EVENTS_PER_FRAME, ts_us, STEP_US)
-            value = encode_frame(boot.header(EVENTS_PER_FRAME, ts_us), rows)
+            rows = rows_of(rng, drawn, events, ts_us, step_us)
+            value = encode_frame(boot.header(events, ts_us), rows)
             producer.produce(EVENTS, value, boot.boot_id, boot.home)
             producer.poll(0)
-            sent.append(Sent(boot.boot_id, boot.seq, ts_us))
+            sent.append(Sent(boot.boot_id, boot.seq, ts_us, events))
         turn += 1
     producer.flush(10)
     results.send((sent, late_s))
 
 
 @contextmanager
-def paced(stack: Stack, partitions: int) -> Iterator[list[Any]]:
+def paced(stack: Stack, partitions: int, frame_events: int = FRAME_EVENTS) -> Iterator[list[Any]]:
     """Load while the block runs; afterwards the list holds the frames sent and the worst lateness."""
     context = multiprocessing.get_context("spawn")
     stop, (here, there) = context.Event(), context.Pipe(duplex=False)
     found: list[Any] = []
-    arguments = (stack.broker.bootstrap, partitions, stop, there)
+    arguments = (stack.broker.bootstrap, partitions, frame_events, stop, there)
     process = context.Process(target=_send, args=arguments)
     process.start()
     try:
@@ -115,6 +122,14 @@ class Watch:
         while time.monotonic() < until_s:
             self.look()
 
+    def settle(self) -> None:
+        """Look until nothing has lagged for two seconds."""
+        until_s, calm_s = time.monotonic() + SETTLE_LIMIT_S, time.monotonic()
+        while time.monotonic() < until_s and time.monotonic() - calm_s < 2.0:
+            self.look()
+            if not self.rows[-1][1] or self.lag_s > NORMAL_S:
+                calm_s = time.monotonic()
+
 
 def row_delays_s(watch: Watch, sent: Sequence[Sent], from_us: int, to_us: int) -> list[float]:
     """From each event that ended in the time given to the look that showed its row."""
@@ -127,7 +142,9 @@ def row_delays_s(watch: Watch, sent: Sequence[Sent], from_us: int, to_us: int) -
         cursors[frame.boot_id] = at
         if at < len(watch.rows) and from_us <= frame.ts_us < to_us:
             newest = (watch.rows[at][0] - frame.ts_us) / 1e6
-            delays += [newest + i * STEP_US / 1e6 for i in range(1, EVENTS_PER_FRAME + 1)]
+            delays += (
+                newest + np.linspace(PERIOD_S / frame.events, PERIOD_S, frame.events)
+            ).tolist()
     return delays
 
 
@@ -148,12 +165,12 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def recovery_s(watch: Watch) -> float:
-    """Kill a processor with -9, and wait until nothing lags: seconds until the lag was normal again."""
+    """Kill a processor with -9: seconds until the lag was normal again, infinite where it never was."""
     victim = watch.stack.workers[0]
     victim.kill()
     victim.wait()
     killed_s = time.monotonic()
-    last_s = killed_s  # when it last was not normal
+    last_s, quiet_s = killed_s, 0.0  # when it last was not normal, and since how long it is
     while time.monotonic() - killed_s < RECOVERY_LIMIT_S:
         watch.look()
         if watch.lag_s > NORMAL_S:
@@ -165,7 +182,7 @@ def recovery_s(watch: Watch) -> float:
         if quiet_s > 12.0:
             break
     watch.stack.workers.remove(victim)
-    return last_s - killed_s
+    return last_s - killed_s if quiet_s > 2.0 else math.inf
 
 
 def median(values: Sequence[float]) -> float:

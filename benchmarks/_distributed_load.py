@@ -154,11 +154,15 @@ def build(partitions: int, events: int) -> list[Framed]:
     return mixed
 
 
+def make_producer(bootstrap: str) -> Producer:
+    """With the settings of an emitter; a broker that has just started is waited for in silence."""
+    settings = {"acks": "all", "enable.idempotence": True, "linger.ms": 5, "log_level": 2}
+    return Producer({"bootstrap.servers": bootstrap, **settings})
+
+
 def produce(bootstrap: str, frames: Sequence[Framed], topic: str = EVENTS) -> None:
     """Send all and wait until all are acknowledged."""
-    producer = Producer(
-        {"bootstrap.servers": bootstrap, "acks": "all", "enable.idempotence": True, "linger.ms": 5}
-    )
+    producer = make_producer(bootstrap)
     for frame in frames:
         while True:
             try:
@@ -223,8 +227,7 @@ class Stack:
     def kafka_bytes(self) -> int:
         """Size of the events topic on disk."""
         return sum(
-            file.stat().st_size
-            for file in (self.broker_folder / "data").glob(f"{EVENTS}-*/*.log")
+            file.stat().st_size for file in (self.broker_folder / "data").glob(f"{EVENTS}-*/*.log")
         )
 
     @property
@@ -254,7 +257,7 @@ def stack(folder: Path, broker: Broker, partitions: int) -> Iterator[Stack]:
 
 def remake_topics(broker: Broker, store: Store, partitions: int) -> None:
     """Delete what an earlier stack left, and make the topics."""
-    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 2})
     old = [name for name in admin.list_topics(timeout=10).topics if name.startswith("penstock.")]
     for done in admin.delete_topics(old).values() if old else ():
         done.result(10)
@@ -266,7 +269,7 @@ def remake_topics(broker: Broker, store: Store, partitions: int) -> None:
 
 def make_topic(broker: Broker, name: str, partitions: int) -> None:
     """A topic that is none of ours."""
-    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 2})
     for done in admin.create_topics([NewTopic(name, partitions, 1)]).values():
         done.result(10)
 

@@ -7,6 +7,7 @@ engine). The latter runs there without any other package, so what is imported at
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -57,7 +58,7 @@ def faust_worker(bootstrap: str, store: str, topic: str) -> None:
     events = app.topic(topic, value_serializer="json")
     inserted = 0
 
-    @app.agent(events)  # type: ignore[untyped-decorator]
+    @app.agent(events)
     async def store_events(stream: Any) -> None:
         nonlocal inserted
         async for rows in stream.take(TAKE, within=1):
@@ -71,10 +72,9 @@ def faust_worker(bootstrap: str, store: str, topic: str) -> None:
 
 def clickhouse_reader(bootstrap: str, topic: str, expected: int) -> None:
     """Prints a line of JSON: rows, and seconds from the first to the last stored one."""
-    from chdb import session  # type: ignore[attr-defined]
-
+    sessions: Any = importlib.import_module("chdb.session")
     with tempfile.TemporaryDirectory() as folder:
-        opened = session.Session(folder)
+        opened = sessions.Session(folder)
         opened.query("CREATE DATABASE rival ENGINE = Atomic")
         opened.query(f"CREATE TABLE rival.requests {TABLE}")
         opened.query(
@@ -120,8 +120,7 @@ def environment() -> Path:
     if not (ENVIRONMENT / "complete").exists():
         steps = (
             [sys.executable, "-m", "venv", "--clear", str(ENVIRONMENT)],
-            [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-            + ["--only-binary=:all:", *PACKAGES],
+            [str(python), "-m", "pip", "install", "--quiet", "--only-binary=:all:", *PACKAGES],
             [str(python), "-c", "from chdb import session"],
         )
         for step in steps:

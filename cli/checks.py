@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .kafka import KAFKA_HELP
-from .options import STORE_HELP
+from .options import KAFKA_HELP, STORE_HELP
 
 if TYPE_CHECKING:
     from ..streams.doctor import Line

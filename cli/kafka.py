@@ -7,9 +7,8 @@ from typing import Any
 
 import click
 
-from .options import STORE_HELP
+from .options import KAFKA_HELP, STORE_HELP
 
-KAFKA_HELP = "host:9092[,host:9092] or kafka://user:password@host:9092?tls=true&sasl=SCRAM-SHA-512"
 _KAFKA = click.option("--kafka", envvar="PENSTOCK_KAFKA", required=True, help=KAFKA_HELP)
 _STORE = click.option("--store", envvar="PENSTOCK_STORE", required=True, help=STORE_HELP)
 

@@ -7,9 +7,7 @@ from typing import Any
 
 import click
 
-from .options import STORE_HELP
-
-KAFKA_HELP = "host:9092[,host:9092] or kafka://user:password@host:9092?tls=true&sasl=SCRAM-SHA-512"
+from .options import KAFKA_HELP, STORE_HELP
 
 
 @click.command()

@@ -63,6 +63,7 @@ class IngestPort(Protocol):
             Backpressure: too much is pending; nothing was applied.
             IdempotencyConflict: the key came before with another body.
             StoreError: the store is away; the outcome of this POST is unknown, send it again.
+            BrokerAway: Kafka is away; as StoreError.
         """
         ...
 

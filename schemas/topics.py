@@ -21,6 +21,8 @@ DEFAULT_SHARDS = 4  # partitions of the panes topic
 HEADER_FORM = "penstock-form"  # b"frame" or b"json"; without it the first bytes tell
 HEADER_BOOT = "penstock-boot"  # JSON: boot of the rows that state none, as an Idempotency-Key gives
 HEADER_WORKER = "penstock-worker"  # JSON: worker of the rows that state none
+# Hash of the body, with an Idempotency-Key only: its rows are identified, and another body is noticed.
+HEADER_KEY = "penstock-key"
 HEADER_HOME = "penstock-home"  # set by whoever forwarded the message: it is at home where it is
 
 

@@ -9,13 +9,13 @@ import numpy as np
 
 from ..schemas.errors import InvalidFrame
 from ..schemas.frames import MAGIC
-from ..schemas.topics import EVENTS, HEADER_BOOT, HEADER_HOME
+from ..schemas.topics import EVENTS, HEADER_BOOT, HEADER_HOME, HEADER_KEY
 from .core.checking import Faults, checked
 from .core.decode import Batch, decode_frame
 from .core.ingest import Arrival, Flush
 from .core.json_events import JsonEvents, Rejected, read_json
 from .messages import Message, Outgoing
-from .parcels import HEADER_KEY, WORKER, Identity, Layout, pack_json
+from .parcels import WORKER, Identity, Layout, pack_json
 
 Frame = tuple[Batch, Faults] | None
 """The decoded and checked frame of a message; None where it is damaged, or JSON."""

@@ -61,7 +61,7 @@ class WorkerApp(faust.App):
         lease: how long the partitions are surely ours.
         totals: counters of the process.
         desks: by topic.
-        status: of the last turn of the event loop; read it from any thread.
+        status: of the last turn of the event loops; read it from any thread.
         start_again: set it from any thread to end with exit code 75: why a new start is needed.
         on_start_again: called with that reason, in the event loop.
         work: what runs beside the agents.
@@ -81,6 +81,7 @@ class WorkerApp(faust.App):
         self.start_again = ""
         self.on_start_again: Callable[[str], None] = log.critical
         self._ends: dict[TP, int] = {}
+        self._desk_tasks: list[asyncio.Task[None]] = []
         self.circuits: dict[str, Callable[[], str]] = {}
         self.work: list[Callable[[], Awaitable[None]]] = [self._turn, self._measure]
         super().__init__(settings.group, **_options(settings))
@@ -95,7 +96,8 @@ class WorkerApp(faust.App):
         """The first part of a planned stop: finish what runs, commit, leave the group."""
         for desk in self.desks.values():
             desk.stop()
-        await asyncio.gather(*self._desk_tasks, return_exceptions=True)
+        if self._desk_tasks:
+            await asyncio.wait(self._desk_tasks, timeout=self.settings.stop_s / 2)
         await self.penstock_consumer().leave()
 
     async def on_first_start(self) -> None:
@@ -107,10 +109,15 @@ class WorkerApp(faust.App):
 
     async def _turn(self) -> None:
         while True:
-            desks, lease = self.desks.values(), self.lease
             circuits = {name: state() for name, state in self.circuits.items()}
+            now_s = self.lease.now_s()
             self.status = status_of(
-                desks, lease.age_s, lease.now_s(), self.totals, circuits, self._ends
+                self.desks.values(),
+                self.lease.age_s,
+                min(now_s, self.penstock_consumer().client.turned_s or now_s),
+                self.totals,
+                circuits,
+                self._ends,
             )
             if reason := self.start_again or self._trouble():
                 self.on_start_again(reason)

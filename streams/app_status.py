@@ -35,7 +35,7 @@ class WorkerStatus:
         partitions: those that are ours.
         oldest_s: age of the oldest message that was read and is not durable, None for none.
         heartbeat_age_s: since the broker last answered one.
-        turned_s: when the event loop last turned, as `Lease.now_s`.
+        turned_s: when both event loops had last turned, as `Lease.now_s`.
         totals: counters since the start.
         circuits: by name, whether calls are made: closed, open or half-open.
     """

@@ -25,6 +25,7 @@ from .app_ports import Lease, PartitionView
 log = logging.getLogger("penstock")
 
 FETCH_WAIT_MS = 200
+TURN_S = 0.25
 COMMIT_S = 3.0  # limit of one commit; the next one says the same and more
 
 Fetched = dict[TP, tuple[int, list[Any]]]  # by partition: number of its seek, and records since it
@@ -54,6 +55,7 @@ class ConsumerThread(AIOKafkaConsumerThread):
 
     Attributes:
         trouble: why nothing may be read any more, empty while all is well.
+        turned_s: when the thread's loop last turned, as `Lease.now_s`; 0 before it is connected.
     """
 
     def __init__(self, consumer: ThreadDelegateConsumer, lease: Lease, **kwargs: Any) -> None:
@@ -61,6 +63,7 @@ class ConsumerThread(AIOKafkaConsumerThread):
         self._seeks = 0
         self._places: dict[TP, _Place] = {}
         self.trouble = ""
+        self.turned_s = 0.0
         self._jumps: list[tuple[TP, int, int]] = []
         super().__init__(consumer, **kwargs)
 
@@ -85,6 +88,12 @@ class ConsumerThread(AIOKafkaConsumerThread):
             return answered
 
         coordinator._do_heartbeat = heartbeat
+        self._turning = asyncio.create_task(self._turn())
+
+    async def _turn(self) -> None:
+        while True:
+            self.turned_s = self._lease.now_s()
+            await asyncio.sleep(TURN_S)
 
     async def start_at(self, tp: TP, offset: int) -> int:
         """Fetch a partition from an offset on; returns the number of this seek.
@@ -132,7 +141,8 @@ class ConsumerThread(AIOKafkaConsumerThread):
 
     async def leave(self) -> None:
         """Leave the group at once, so that others need not wait for the session timeout."""
-        await self.call_thread(self._leave)
+        if self.turned_s:
+            await self.call_thread(self._leave)
 
     async def _start_at(self, tp: TP, offset: int) -> int:
         self._ensure_consumer().seek(TopicPartition(*tp), offset)

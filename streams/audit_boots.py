@@ -12,6 +12,8 @@ from .store import Store
 _NOTES = "f.kind NOT IN ('forwarded', 'duplicate')"  # entries that only account for an offset
 _POSITION = "bitOr(bitShiftLeft(toUInt64(f.incarnation), 40), f.offset)"  # as coverage's version
 
+_OVERDUE_US = 60_000_000
+
 
 def check_boots(store: Store, scope: Scope, report: Report) -> None:
     """Numbers taken once, and coverage as the ledger has it.
@@ -186,8 +188,10 @@ def _check_covered(store: Store, scope: Scope, report: Report) -> None:
     rows = store.query(
         "SELECT e.boot_id AS boot_id, e.last AS last, c.version AS version FROM"
         f" (SELECT {named} AS boot_id, max({_POSITION}) AS last FROM penstock.frames AS f"
-        f" INNER JOIN ({frontier}) AS p ON p.partition = f.partition"
-        f" WHERE {_NOTES} AND {scope.low_sql('f.append_ts')} AND {_POSITION} <= p.newest"
+        f" LEFT JOIN ({frontier}) AS p ON p.partition = f.partition"
+        f" WHERE {_NOTES} AND {scope.low_sql('f.append_ts')} AND ({_POSITION} <= p.newest"
+        # Of a partition of which nothing was told, everything is overdue after a minute.
+        f" OR p.newest = 0 AND f.append_ts < fromUnixTimestamp64Micro({scope.now_us - _OVERDUE_US}))"
         " GROUP BY boot_id) AS e LEFT JOIN (SELECT boot_id, max(version) AS version"
         " FROM penstock.coverage GROUP BY boot_id) AS c ON c.boot_id = e.boot_id"
         f" WHERE e.last > c.version LIMIT {LIMIT}"

@@ -23,6 +23,7 @@ from ..schemas.topics import (
     EVENTS,
     HEADER_BOOT,
     HEADER_FORM,
+    HEADER_KEY,
     HEADER_WORKER,
     home_of,
 )
@@ -34,9 +35,6 @@ from .core.validate import validate
 from .messages import Outgoing
 from .topics import MAX_MESSAGE_BYTES
 
-# Only with an Idempotency-Key: its rows are identified. The value is the hash of the whole body, by
-# which the processor tells that the key came before with another one.
-HEADER_KEY = "penstock-key"
 WORKER = b"http"
 # What a processor decodes at once; a body beyond is cut into several messages.
 MAX_JSON_BYTES = 4 * 2**20

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-FOLDER = Path(__file__).parents[2] / "deploy" / "grafana" / "dashboards"
+FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "grafana" / "dashboards"
 _TIME_FILTER = re.compile(r"\$__timeFilter\(([^)]+)\)")
 
 

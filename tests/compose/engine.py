@@ -15,7 +15,7 @@ from pathlib import Path
 
 from penstock.tests.compose.progress import Failed, run, say, step, succeeds
 
-CACHE = Path(__file__).parents[2] / ".build" / "docker"
+CACHE = Path(__file__).resolve().parents[2] / ".build" / "docker"
 COMPOSE_VERSION = "v2.40.3"
 _START_S = 60.0
 _STOP_S = 60.0
@@ -61,7 +61,7 @@ def engine() -> Iterator[Engine]:
         yield Engine(False, _compose())
         return
     _install()
-    CACHE.mkdir(parents=True, exist_ok=True)
+    (CACHE / "data").mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix="penstock-docker-"))  # a socket's path must be short
     process = None
     before = os.environ.get("DOCKER_HOST")

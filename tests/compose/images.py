@@ -18,8 +18,8 @@ from penstock.tests.compose.engine import Engine, EngineMissing, install_package
 from penstock.tests.compose.progress import Failed, run, say, step, succeeds
 from penstock.tests.support.kafka_jars import KafkaMissing, install
 
-ROOT = Path(__file__).parents[2]
-HERE = Path(__file__).parent
+ROOT = Path(__file__).resolve().parents[2]
+HERE = ROOT / "tests" / "compose"
 LABEL = "org.penstock.stand-in"
 _BASE_RECIPE = "debootstrap-1"  # another value makes the base image anew
 _BASE_PACKAGES = "python3,python3-venv,ca-certificates"

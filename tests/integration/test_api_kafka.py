@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -20,76 +16,17 @@ from penstock.schemas.kafka import KafkaAddress, parse_address
 from penstock.schemas.topics import HEADER_BOOT, home_of
 from penstock.streams.migrate import migrate
 from penstock.streams.store import Store
+from penstock.tests.support.api_process import Api, penstock
 from penstock.tests.support.chstore import StoreServer
 from penstock.tests.support.kafka import Broker
 from penstock.tests.support.kafka_events import ends, eventually, frame, request, since
 from penstock.tests.support.openmetrics import families
 from penstock.tests.support.rows import at, window
-from penstock.tests.support.server import free_port
 from penstock.tests.support.store import insert, unique
 
 pytestmark = pytest.mark.slow
 
 PARTITIONS = 4
-START_S = 60.0
-
-
-class Api:
-    """A `penstock api` process."""
-
-    def __init__(self, folder: Path, kafka: str, store: str) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.url = f"http://127.0.0.1:{(port := free_port())}"
-        self.log = folder / "api.log"
-        self._command = [*PENSTOCK, "api", "--kafka", kafka, "--store", store, "--port", str(port)]
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self, *flags: str) -> None:
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen([*self._command, *flags], stdout=log, stderr=log)
-        until = time.monotonic() + START_S
-        while time.monotonic() < until and self._process.poll() is None:
-            with contextlib.suppress(httpx.HTTPError):
-                if self.get("/healthz").status_code == 200:
-                    return
-            time.sleep(0.05)
-        self.kill()
-        raise RuntimeError(f"penstock api did not start:\n{self.log.read_text()[-4000:]}")
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    def terminate(self) -> int:
-        """SIGTERM; the exit code."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
-        try:
-            code = self._process.wait(30)
-        finally:
-            self.kill()
-        return code
-
-    def get(self, path: str, **query: Any) -> httpx.Response:
-        return httpx.get(f"{self.url}{path}", params=query, timeout=30)
-
-    def post(self, body: Any, **headers: str) -> httpx.Response:
-        frames = isinstance(body, bytes)
-        form = "application/vnd.penstock.frames" if frames else "application/json"
-        content = body if frames else json.dumps(body).encode()
-        headers = {"Content-Type": form, **headers}
-        return httpx.post(f"{self.url}/v1/events", content=content, headers=headers, timeout=30)
-
-
-PENSTOCK = [sys.executable, "-m", "penstock"]
-
-
-def penstock(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*PENSTOCK, *arguments], capture_output=True, text=True, timeout=60, check=False
-    )
 
 
 @pytest.fixture(scope="module")

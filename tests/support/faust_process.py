@@ -1,7 +1,8 @@
 """A processor whose store is a SQLite file: the real Faust application, on a real broker, that records.
 
 `python -m penstock.tests.support.faust_process BROKER GROUP FOLDER` runs one. Files in the folder change
-what it does: `away` makes every call fail, `slow` (seconds) delays each flush.
+what it does: `away` makes every call fail, `slow` (seconds) delays each flush, `lossy` (from the start on) has
+Faust not deliver some messages the first time.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from faust.types import Message as FaustMessage
 from penstock.api import openmetrics
 from penstock.schemas.errors import StoreError
 from penstock.schemas.kafka import parse_address
-from penstock.schemas.topics import PANES
-from penstock.streams.app import build_app
+from penstock.schemas.topics import EVENTS, PANES
+from penstock.streams.app import WorkerApp, build_app
 from penstock.streams.app_ports import Lease, WorkerSettings
 from penstock.streams.app_runner import run
 from penstock.streams.messages import Message, Outgoing
@@ -168,6 +170,8 @@ def main(broker: str, group: str, folder: Path) -> None:
     )
     ingestor, evaluator = RecordingIngestor(Ledger(folder)), RecordingEvaluator(Ledger(folder))
     app = build_app(settings, ingestor, evaluator, KafkaOutlet(address))
+    if (folder / "lossy").exists():
+        _lose(app)
     http = WorkerHTTP(
         "127.0.0.1", 0, Sources(lambda: app.status), rendered, openmetrics.CONTENT_TYPE
     )
@@ -179,6 +183,22 @@ def main(broker: str, group: str, folder: Path) -> None:
 
     Watchdog(Judge(Limits(settings.session_timeout_s)), look, lambda: None).start()
     run(app)
+
+
+def _lose(app: WorkerApp) -> None:
+    """Some messages do not reach the desk of events the first time."""
+    desk = app.desks[EVENTS]
+    take = desk.take
+    lost: set[tuple[int, int]] = set()
+
+    def lossy(message: FaustMessage) -> None:
+        place = message.partition, message.offset
+        if message.offset % 17 == 3 and place not in lost:
+            lost.add(place)
+        else:
+            take(message)
+
+    desk.take = lossy  # type: ignore[method-assign]
 
 
 def rendered(readings: Sequence[Reading]) -> str:

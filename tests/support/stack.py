@@ -225,6 +225,15 @@ class Stack:
         sql = f"SELECT ({closed}) >= (intDiv({newest}, 10) + 1) * 10"
         self.await_(lambda: ask(self.store.url, sql)[0][0], within_s, "windows closed")
         self.stop_workers()
+        if not self._is_rewritten():  # a stop that was cut short leaves that to whoever comes next
+            (worker,) = self.add_workers(1)
+            self.await_(self._is_rewritten, within_s, "windows rewritten")
+            worker.stop()
+
+    def _is_rewritten(self) -> bool:
+        """Whether no window still waits for what late rows changed in it."""
+        sql = "SELECT countIf(notEmpty(stale_s)) FROM penstock.checkpoints"
+        return bool(ask(self.store.url, sql)[0][0] == 0)
 
     def stop_workers(self) -> None:
         """SIGTERM one after the other, the last one with everything in its hands."""

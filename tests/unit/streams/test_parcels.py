@@ -14,12 +14,11 @@ from hypothesis import strategies as st
 from penstock.schemas.errors import InvalidFrame, TooLarge
 from penstock.schemas.frames import FrameHeader, encode_frame
 from penstock.schemas.ports import Rejection
-from penstock.schemas.topics import HEADER_BOOT, HEADER_FORM, HEADER_WORKER, home_of
+from penstock.schemas.topics import HEADER_BOOT, HEADER_FORM, HEADER_KEY, HEADER_WORKER, home_of
 from penstock.streams import parcels
 from penstock.streams.core.json_events import read_json
 from penstock.streams.messages import Outgoing
 from penstock.streams.parcels import (
-    HEADER_KEY,
     Identity,
     Layout,
     identity_of,
