@@ -5,7 +5,8 @@ One folder per consumer, so that each container is given its own and no other:
     root/passwords.json       what everything below is made of; nobody else reads it
     root/operator.key         an API key for the people who run it
     clickhouse/penstock.xml   users of ClickHouse, with hashes, profiles and grants
-    worker/store.url          --store of worker, migrate and topics
+    migrate/store.url         --store of migrate
+    worker/store.url          --store of worker, topics and dead-letters
     worker/sealing.key        32 bytes that quarantined rows are sealed with
     api/store.url             --store of the API
     api/keys.json             API keys, hashed
@@ -28,38 +29,24 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from .api.keys import KeyRing, create_key
+from .schemas.cluster import DATABASE, GRANTS
+from .schemas.cluster import PROFILES as _PROFILES
 from .schemas.errors import InvalidConfiguration
 
-DATABASE = "penstock"
-STORE_USERS = ("writer", "api", "reader")
+STORE_USERS = tuple(GRANTS)
 # Ids that the images run with: ours (see Dockerfile), ClickHouse's, Grafana's.
-OWNERS = {"root": 0, "clickhouse": 101, "worker": 10001, "api": 10001, "grafana": 472}
+_OURS, _CLICKHOUSE, _GRAFANA = 10001, 101, 472
+OWNERS = {
+    "root": 0,
+    "clickhouse": _CLICKHOUSE,
+    "migrate": _OURS,
+    "worker": _OURS,
+    "api": _OURS,
+    "grafana": _GRAFANA,
+}
 
 _PASSWORDS = (*STORE_USERS, "grafana_admin")
 _KEY_BYTES = 32
-# What a user may do. SELECT alone names no row; ALTER, CREATE and DROP are for migrations.
-_GRANTS: Mapping[str, tuple[str, ...]] = {
-    "writer": (f"GRANT ALL ON {DATABASE}.*",),
-    "api": (f"GRANT SELECT ON {DATABASE}.*", f"GRANT INSERT ON {DATABASE}.probe"),
-    "reader": (f"GRANT SELECT ON {DATABASE}.*",),
-}
-# Setting -> (value, highest value that a query may ask for; None: any). Zero would mean no limit, so
-# one is the lowest. The reader's `readonly` 2: it may change settings, as Grafana's client does, but
-# not this one.
-_PROFILES: Mapping[str, Mapping[str, tuple[int | str, int | None]]] = {
-    "writer": {"async_insert": (0, None), "max_execution_time": (600, None)},
-    "api": {"max_execution_time": (60, 60), "max_memory_usage": (2_000_000_000, 2_000_000_000)},
-    "reader": {
-        "readonly": (2, None),
-        "max_execution_time": (30, 30),
-        "max_memory_usage": (1_000_000_000, 1_000_000_000),
-        "max_rows_to_read": (200_000_000, 200_000_000),
-        "max_result_rows": (100_000, 1_000_000),
-        "result_overflow_mode": ("throw", None),
-        "max_concurrent_queries_for_user": (20, 20),
-        "max_threads": (4, 8),
-    },
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +86,7 @@ def init_secrets(folder: Path, store: str, renew: Collection[str] = ()) -> Secre
     passwords = _passwords(folder / "root" / "passwords.json", renew)
     files = {
         "clickhouse/penstock.xml": users_xml(passwords).encode(),
+        "migrate/store.url": _url("migrator", passwords, store),
         "worker/store.url": _url("writer", passwords, store),
         "worker/sealing.key": bytes.fromhex(passwords["sealing_key"]),
         "api/store.url": _url("api", passwords, store),
@@ -157,8 +145,8 @@ def _add_user(users: ElementTree.Element, name: str, sha256: str) -> None:
     ElementTree.SubElement(user, "profile").text = f"{DATABASE}_{name}"
     ElementTree.SubElement(user, "quota").text = "default"
     grants = ElementTree.SubElement(user, "grants")
-    for statement in _GRANTS[name]:
-        ElementTree.SubElement(grants, "query").text = statement
+    for grant in GRANTS[name]:
+        ElementTree.SubElement(grants, "query").text = f"GRANT {grant}"
 
 
 def _passwords(path: Path, renew: Collection[str]) -> dict[str, str]:

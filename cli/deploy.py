@@ -25,7 +25,7 @@ import click
 @click.option(
     "--renew",
     multiple=True,
-    type=click.Choice(["writer", "api", "reader"]),
+    type=click.Choice(["migrator", "writer", "api", "reader"]),
     help="Give a user of ClickHouse a new password; restart who uses it. May be repeated.",
 )
 @click.option("--show", is_flag=True, help="Print what people need: two passwords and an API key.")

@@ -8,6 +8,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
+from typing import TypeVar
 
 from ..schemas.topics import EVENTS
 from .app_consumer import Consumer
@@ -18,6 +19,8 @@ from .app_ports import Ingestor, Lease, WorkerSettings
 from .messages import Message
 
 log = logging.getLogger("penstock")
+
+T = TypeVar("T")
 
 FRESH_US = 5_000_000  # a broker that has not answered for so long may have more
 LAST_DELTAS_S = 2.0
@@ -52,6 +55,8 @@ class IngestDesk(BaseDesk):
         self._tick_s = settings.tick_s
         self._next_tick_s = 0.0
         self._batch: list[Message] = []
+        self._staged: list[Message] = []  # under way into the store
+        self._forgotten = 0  # how often everything that waited was dropped
         self._append_us: dict[int, int] = {}
 
     def _release(self, partition: int) -> None:
@@ -90,16 +95,42 @@ class IngestDesk(BaseDesk):
             return
         self._batch = self._batch or self._next_batch()
         if self._batch:
-            await self._flush(self._batch)
+            await self._stage(self._batch)
+        elif self._staged:
+            await self._land()
         else:
             due_s = self._inbox.due_in_s()
             await self._rest(wait_s if due_s is None else min(wait_s, due_s))
 
-    async def _flush(self, batch: list[Message]) -> None:
-        self.busy_us = min(message.append_us for message in batch)
-        await self._write(self._ingestor.flush, batch)
-        self._batch = []
-        self.busy_us = None
+    async def _stage(self, batch: list[Message]) -> None:
+        """Start a batch on its way; the one before has arrived then."""
+        self.busy_us = min(message.append_us for message in [*self._staged, *batch])
+        before = self._forgotten
+        await self._careful(self._ingestor.stage, batch)
+        if self._forgotten == before:
+            arrived, self._staged, self._batch = self._staged, batch, []
+            self._arrived(arrived)
+
+    async def _land(self) -> None:
+        """Wait for the batch that is on its way."""
+        await self._careful(self._ingestor.settle)
+        arrived, self._staged = self._staged, []
+        self._arrived(arrived)
+
+    async def _careful(self, call: Callable[..., T], *args: object) -> T:
+        """Write; after a failure what was on its way is written again, before what comes next."""
+        try:
+            return await self._write(call, *args)
+        except BaseException:
+            # What was forgotten meanwhile is empty by now, and stays so.
+            self._batch, self._staged = [*self._staged, *self._batch], []
+            raise
+
+    def _arrived(self, batch: list[Message]) -> None:
+        if not self._staged:
+            self.busy_us = None
+        if not batch:
+            return
         self._failures = 0
         for message in batch:
             at = max(self._next[message.partition], message.offset + 1)
@@ -119,8 +150,8 @@ class IngestDesk(BaseDesk):
             for partition in self.held
             if not self._is_read_out(partition, now_us)
         }
-        self._courier.post(await self._write(self._ingestor.deltas, now_us, behind))
-        if not self._batch:
+        self._courier.post(await self._careful(self._ingestor.deltas, now_us, behind))
+        if not self._batch and not self._staged:
             self._failures = 0
 
     def _is_read_out(self, partition: int, now_us: int) -> bool:
@@ -150,12 +181,14 @@ class IngestDesk(BaseDesk):
         )
 
     async def _finish(self) -> None:
+        await self._land()
         await self._tick()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_DELTAS_S):
                 await self._courier.sent()
 
     def _forget(self) -> None:
-        self._batch = []
+        self._batch, self._staged = [], []
+        self._forgotten += 1
         self.busy_us = None
         super()._forget()

@@ -18,8 +18,9 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 class Ingestor(Protocol):
     """Makes messages durable. Blocking; one call at a time.
 
-    Every method but `reset` raises StoreError or BrokerAway. After one of `flush` or `deltas` the
-    outcome is unknown: `reset`, `assign` the same partitions, and flush the same messages again.
+    Every method but `reset` raises StoreError or BrokerAway. After one of `stage`, `settle` or
+    `deltas` the outcome is unknown: `reset`, `assign` the same partitions, and stage again what was
+    staged and has not settled.
     """
 
     def assign(self, partition: int) -> int:
@@ -30,12 +31,18 @@ class Ingestor(Protocol):
         """Forget a partition."""
         ...
 
-    def flush(self, messages: Sequence[Message]) -> None:
-        """Return when all are durable. Offsets at or below a partition's cut are skipped.
+    def stage(self, messages: Sequence[Message]) -> None:
+        """Start making messages durable; return when those staged before are.
+
+        Offsets at or below a partition's cut are skipped.
 
         Args:
             messages: of assigned partitions, in the order of their offsets within each.
         """
+        ...
+
+    def settle(self) -> None:
+        """Return when everything staged is durable."""
         ...
 
     def reset(self) -> None:

@@ -42,7 +42,7 @@ def test_again_it_keeps_everything(tmp_path: Path) -> None:
 def test_each_consumer_finds_its_own(tmp_path: Path) -> None:
     made = init_secrets(tmp_path, STORE)
     found = contents(tmp_path)
-    for folder, user in (("worker", "writer"), ("api", "api")):
+    for folder, user in (("migrate", "migrator"), ("worker", "writer"), ("api", "api")):
         url = urlsplit(found[f"{folder}/store.url"].decode())
         assert (url.scheme, url.username, url.hostname, url.port) == (
             "clickhouse",
@@ -145,7 +145,7 @@ def test_grants_on_the_engine(tmp_path: Path) -> None:
     for migration in known_migrations():
         schema += migration.statements
     schema.append("ALTER TABLE penstock.windows_rows MODIFY TTL end + INTERVAL 9 DAY")
-    assert set(as_user(folder, users, "writer", schema).values()) == {"ok"}
+    assert set(as_user(folder, users, "migrator", schema).values()) == {"ok"}
 
     probe = "INSERT INTO penstock.probe SELECT now64(6)"
     outside = [
@@ -154,11 +154,15 @@ def test_grants_on_the_engine(tmp_path: Path) -> None:
         "CREATE DATABASE other",
         "SYSTEM FLUSH LOGS",
     ]
-    changes = [
+    rows = [
         "INSERT INTO penstock.settings SELECT 'a', 'b', now64(6)",
-        "CREATE TABLE penstock.more (a Int8) ENGINE = Memory",
         "ALTER TABLE penstock.probe DELETE WHERE 1",
+    ]
+    tables = [
+        "CREATE TABLE penstock.more (a Int8) ENGINE = Memory",
+        "ALTER TABLE penstock.probe ADD COLUMN more Int8",
         "TRUNCATE TABLE penstock.probe",
+        "DROP TABLE penstock.probe",
     ]
     beyond = {
         "SELECT count() FROM numbers(10) SETTINGS max_execution_time = 600": OUT_OF_BOUNDS,
@@ -167,12 +171,13 @@ def test_grants_on_the_engine(tmp_path: Path) -> None:
         "SELECT count() FROM numbers(300000000)": TOO_MANY_ROWS,
         "SET readonly = 0": READ_ONLY,
     }
-    found = as_user(folder, users, "writer", [probe, *changes, *outside])
-    assert found == dict.fromkeys([probe, *changes], "ok") | dict.fromkeys(outside, ACCESS_DENIED)
-    found = as_user(folder, users, "api", [probe, *changes, *outside])
-    assert found == {probe: "ok"} | dict.fromkeys(changes + outside, ACCESS_DENIED)
-    found = as_user(folder, users, "reader", [probe, *changes, *outside, *beyond])
-    assert found == dict.fromkeys([probe, *changes, *outside], ACCESS_DENIED) | beyond
+    denied = dict.fromkeys([*tables, *outside], ACCESS_DENIED)
+    asked = [probe, *rows, *tables, *outside]
+    assert as_user(folder, users, "writer", asked) == dict.fromkeys([probe, *rows], "ok") | denied
+    denied |= dict.fromkeys(rows, ACCESS_DENIED)
+    assert as_user(folder, users, "api", asked) == {probe: "ok"} | denied
+    denied |= {probe: ACCESS_DENIED}
+    assert as_user(folder, users, "reader", [*asked, *beyond]) == denied | beyond
 
 
 @pytest.mark.slow
@@ -180,7 +185,7 @@ def test_the_reader_may_ask_what_the_dashboards_ask(tmp_path: Path) -> None:
     init_secrets(tmp_path / "secrets", STORE)
     folder, users = tmp_path / "store", tmp_path / "secrets" / "clickhouse" / "penstock.xml"
     schema = [part for migration in known_migrations() for part in migration.statements]
-    as_user(folder, users, "writer", ["CREATE DATABASE penstock", *schema])
+    as_user(folder, users, "migrator", ["CREATE DATABASE penstock", *schema])
     asked = [sql for _, sql in queries()]
     assert len(asked) > 10
     assert as_user(folder, users, "reader", asked) == dict.fromkeys(asked, "ok")

@@ -100,7 +100,10 @@ class RecordingIngestor:
         self._ledger.note("reset")
         self._cuts.clear()
 
-    def flush(self, messages: Sequence[Message]) -> None:
+    def settle(self) -> None:
+        self._ledger.check()
+
+    def stage(self, messages: Sequence[Message]) -> None:
         self._ledger.check()
         slow = self._ledger.folder / "slow"
         started_s = time.time()

@@ -9,7 +9,8 @@ from xml.etree import ElementTree
 
 USERS_D = Path("/etc/clickhouse-server/users.d")
 USERS = Path("/tmp/users.json")
-ROLES = ("writer", "api", "reader")  # what each may do is what its grants say; the store knows them
+# The store has roles with grants of its own; migrations are its writer's there.
+ROLES = {"migrator": "writer", "writer": "writer", "api": "api", "reader": "reader"}
 
 
 def read_users() -> list[dict[str, str]]:
@@ -19,7 +20,7 @@ def read_users() -> list[dict[str, str]]:
         for user in ElementTree.parse(path).getroot().iterfind("users/*"):
             sha256 = user.findtext("password_sha256_hex")
             if sha256 is not None and user.tag in ROLES:
-                found.append({"name": user.tag, "role": user.tag, "password_sha256": sha256})
+                found.append({"name": user.tag, "role": ROLES[user.tag], "password_sha256": sha256})
     return found
 
 
