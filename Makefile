@@ -51,7 +51,7 @@ compose-test: $(VENV)/dev ## docker-compose.yml as it is, on a real Docker engin
 	@$(BIN)/python -m penstock.tests.compose $(ARGS)
 
 bench: $(VENV)/dev ## every figure of the documentation, beside a rival or a limit
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script $(ARGS) || exit 1; done
+	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script $(ARGS) || exit 1; done
 
 simulate: $(VENV)/dev ## the error rates of gates, by simulation
 	@$(BIN)/python benchmarks/gates_simulation.py $(ARGS)

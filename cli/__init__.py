@@ -27,6 +27,8 @@ COMMANDS = {
     "api": ("kafka", "api"),
     "topics": ("kafka", "topics"),
     "store": ("store", "store"),
+    "doctor": ("checks", "doctor"),
+    "audit": ("checks", "audit"),
     "dead-letters": ("dead_letters", "dead_letters"),
     "init-secrets": ("deploy", "init_secrets"),
     "keys": ("keys", "keys"),

@@ -92,8 +92,7 @@ class BaseDesk(ABC):
         self._resting = False
         self._stopping = False
         self._wake = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._at_rest = asyncio.Event()  # nothing is ours, and nothing is under way
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=topic)
 
     # -- what the desk does; the first two block and run in its thread
@@ -119,6 +118,10 @@ class BaseDesk(ABC):
         """One piece of work, or a wait for some."""
 
     @abstractmethod
+    async def _let_end(self) -> None:
+        """Wait for what is under way when nothing is ours any more."""
+
+    @abstractmethod
     async def _finish(self) -> None:
         """What is done last."""
 
@@ -136,12 +139,12 @@ class BaseDesk(ABC):
             self._wake.set()
 
     async def revoked(self) -> None:
-        """Nothing is ours any more; waits a little for the call that runs."""
+        """Nothing is ours any more; waits a little for what is under way to end."""
         self.wanted = None
         self._forget()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(REVOKE_S):
-                await self._idle.wait()
+                await self._at_rest.wait()
 
     def assigned(self, partitions: frozenset[int], generation: int) -> None:
         """These are ours from now on.
@@ -153,6 +156,7 @@ class BaseDesk(ABC):
         self._generation = generation
         self._placed.clear()
         self._forget()
+        self._at_rest.clear()
         self.wanted = partitions
 
     def durable(self) -> Mapping[int, int]:
@@ -195,15 +199,16 @@ class BaseDesk(ABC):
                 await self._retry(error)
             except StartAgain as error:
                 self.trouble = str(error)
+                self._at_rest.set()
                 return
             except Exception as error:
                 # A bug must not end the work in silence: say so, and rebuild from the store.
                 log.exception("%s: failed", self.topic)
                 self._unsure = True
                 await self._retry(error)
-        if self.wanted is not None:
-            with contextlib.suppress(*Retryable):
-                await self._finish()
+        with contextlib.suppress(*Retryable):
+            await (self._let_end() if self.wanted is None else self._finish())
+        self._at_rest.set()
 
     def stop(self) -> None:
         """Let `run` end after the call that runs."""
@@ -215,6 +220,9 @@ class BaseDesk(ABC):
     async def _work(self) -> None:
         wanted = self.wanted
         if wanted is None:
+            await self._let_end()
+            if self.wanted is None:
+                self._at_rest.set()
             await self._rest(IDLE_S)
         elif self.held != wanted or self._placed != wanted:
             await self._settle(wanted)
@@ -277,11 +285,7 @@ class BaseDesk(ABC):
 
     async def _call(self, call: Callable[..., T], *args: object) -> T:
         """Run a blocking call in the desk's thread."""
-        self._idle.clear()
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, call, *args)
-        finally:
-            self._idle.set()
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call, *args)
 
     async def _write(self, call: Callable[..., T], *args: object) -> T:
         """Run a blocking call that writes, unless the partitions may be somebody else's."""

@@ -97,5 +97,8 @@ class EvaluateDesk(BaseDesk):
             except Exception as error:
                 raise StoreError(f"a delta cannot be applied: {error!r}") from error
 
+    async def _let_end(self) -> None:
+        """Nothing: no call leaves anything under way."""
+
     async def _finish(self) -> None:
         await self._write(self._evaluator.publish, time.time_ns() // 1000, True)

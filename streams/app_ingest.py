@@ -105,11 +105,10 @@ class IngestDesk(BaseDesk):
     async def _stage(self, batch: list[Message]) -> None:
         """Start a batch on its way; the one before has arrived then."""
         self.busy_us = min(message.append_us for message in [*self._staged, *batch])
-        before = self._forgotten
+        arrived, self._staged, self._batch = self._staged, [*self._staged, *batch], []
         await self._careful(self._ingestor.stage, batch)
-        if self._forgotten == before:
-            arrived, self._staged, self._batch = self._staged, batch, []
-            self._arrived(arrived)
+        self._staged = batch
+        self._arrived(arrived)
 
     async def _land(self) -> None:
         """Wait for the batch that is on its way."""
@@ -117,13 +116,20 @@ class IngestDesk(BaseDesk):
         arrived, self._staged = self._staged, []
         self._arrived(arrived)
 
+    async def _let_end(self) -> None:
+        if self._staged:
+            await self._land()
+
     async def _careful(self, call: Callable[..., T], *args: object) -> T:
         """Write; after a failure what was on its way is written again, before what comes next."""
+        before = self._forgotten
         try:
             return await self._write(call, *args)
         except BaseException:
-            # What was forgotten meanwhile is empty by now, and stays so.
-            self._batch, self._staged = [*self._staged, *self._batch], []
+            again = [*self._staged, *self._batch] if self._forgotten == before else []
+            self._batch, self._staged = again, []
+            if not again:
+                self.busy_us = None
             raise
 
     def _arrived(self, batch: list[Message]) -> None:
@@ -188,7 +194,6 @@ class IngestDesk(BaseDesk):
                 await self._courier.sent()
 
     def _forget(self) -> None:
-        self._batch, self._staged = [], []
+        self._batch = []  # what is on its way arrives or fails
         self._forgotten += 1
-        self.busy_us = None
         super()._forget()

@@ -15,7 +15,7 @@ from .recovery import KINDS
 from .store import Store
 
 HOUR_S, MINUTE_S = 3600, 60
-MAX_ROWS = 1_000_000  # counted at once
+MAX_ROWS = 500_000  # counted at once
 
 
 class Recount:

@@ -128,19 +128,18 @@ class Windows:
         differing = self._differing(wanted, merge(wanted.parts), stored, _KNOWN_THEN)
         if not differing:
             return
-        if not _settled(wanted, checkpoint, touched):
-            source = self._only_source(version)
-            if source is None:
-                if self._amended(wanted) or not wanted.newest:
-                    self._report.checked["windows that late rows changed"] += 1
-                    return
-            else:
-                # As of the version of its rows; what boots had lost then is not known.
+        pending = _pending(wanted, checkpoint, touched)
+        if pending or not (wanted.newest or wanted.end_s >= checkpoint.pane_s - AMEND_S):
+            # As of the version of its rows; what boots had lost then is not known.
+            tile, source = merge(wanted.parts), self._only_source(version)
+            if source is not None:
                 cuts = {source: (version & OFFSET_MASK) - 1}
                 panes, _ = self._recount.tiles(wanted.start_s, wanted.end_s, cuts)
                 tile = merge(panes.values())
-                skipped = (*_KNOWN_THEN, *_COVERAGE)
-                differing = self._differing(wanted, tile, stored, skipped)
+            elif pending or self._amended(wanted):
+                self._report.checked["windows that late rows changed"] += 1
+                return
+            differing = self._differing(wanted, tile, stored, (*_KNOWN_THEN, *_COVERAGE))
         for name, expected, found in differing:
             self._report.add("windows", f"{_name(wanted)}: {name}", expected, found)
 
@@ -215,14 +214,12 @@ def _newest(checkpoint: Checkpoint) -> list[_Wanted]:
     return [_Wanted(checkpoint.shard, s, end, True) for s, end in ends.items()]
 
 
-def _settled(wanted: _Wanted, checkpoint: Checkpoint, touched: set[int]) -> bool:
-    """Whether the rows of a window must hold everything that came late too."""
+def _pending(wanted: _Wanted, checkpoint: Checkpoint, touched: set[int]) -> bool:
+    """Whether something came late to a window, and its rows need not be written again yet."""
     if any(wanted.start_s <= pane < wanted.end_s for pane in touched):
-        return False
+        return True
     stale = checkpoint.stale_s
-    if stale is not None and wanted.end_s > stale[0] and wanted.start_s < stale[1]:
-        return False
-    return wanted.newest or wanted.end_s >= checkpoint.pane_s - AMEND_S
+    return stale is not None and wanted.end_s > stale[0] and wanted.start_s < stale[1]
 
 
 def _name(wanted: _Wanted) -> str:

@@ -85,6 +85,11 @@ class _Life:
     def __init__(
         self, store: Store, configuration: Configuration, totals: Counter[str], clock: Clock
     ) -> None:
+        # One process, one shard; a Kafka that is put before this store later must keep to it.
+        store.command(
+            "INSERT INTO penstock.settings SELECT 'shards', '1', now64(6)"
+            " WHERE NOT EXISTS (SELECT 1 FROM penstock.settings WHERE name = 'shards')"
+        )
         self.next_offset = remove_unacknowledged(store, PARTITION)
         self.ingestion = Ingestion(store, configuration, INCARNATION, totals)
         self.ingestion.assign(PARTITION, clock())

@@ -169,7 +169,7 @@ class Evaluator:
             closing = held.shard.close(now_us, final)
             closed_s = held.shard.pipeline.closed_s
             news = closed_s, held.shard.version
-            if closed_s is not None and (news != held.published or final):
+            if closed_s is not None and (news != held.published or final or closing.anything):
                 closings.append((held, closing))
                 held.published = closed_s, held.shard.version
         if not closings:

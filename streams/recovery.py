@@ -345,4 +345,4 @@ def remove_unacknowledged(store: Store, partition: int) -> int:
         {"p": partition},
     )
     version = int(rows[0]["version"] or 0) if rows else 0
-    return max(next_offset, (version & OFFSET_MASK) + 1 if version else 0)
+    return max(next_offset, version & OFFSET_MASK)

@@ -47,6 +47,11 @@ class Closing:
     tiles: dict[Span, Tile] = field(default_factory=dict)
     windows: list[WindowRows] = field(default_factory=list)
 
+    @property
+    def anything(self) -> bool:
+        """Whether there is something to store."""
+        return bool(self.cells or self.tiles or self.windows)
+
 
 class Pipeline:
     """Tiles and windows of one shard.

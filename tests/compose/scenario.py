@@ -104,6 +104,9 @@ class Scenario:
         with step("starting it again"):
             self._stack.up(workers=2)
         self._everything_once()
+        for command in ("audit", "doctor"):
+            with step(f"penstock {command}"):  # ends with an error where something is wrong
+                say(self._stack.run("topics", command).strip().splitlines()[-1])
 
     def _meet(self) -> None:
         """With what `init-secrets --show` tells people, and a key that they make."""

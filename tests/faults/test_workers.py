@@ -104,6 +104,7 @@ def test_rebalance_storm(make_stack: MakeStack) -> None:
         other = others[number // 2 % 2]
         if not other.running:
             other.start()
+            stack.await_(lambda: other.metrics()["rebalances"] > 0, 60, "it joins")  # noqa: B023
         elif stack.random.random() < 0.5:
             other.kill()
         else:
@@ -126,7 +127,7 @@ def test_killed_between_two_inserts(make_stack: MakeStack) -> None:
         failpoint = f"{point}:{stack.random.randrange(1, 4)}"
         deaths = len(worker.endings)
         worker.start(**{VARIABLE: failpoint})
-        stack.await_(lambda: len(worker.endings) > deaths, 60, failpoint)  # noqa: B023
+        stack.await_(lambda: len(worker.endings) > deaths, 120, failpoint)  # noqa: B023
         assert worker.endings[-1] == -signal.SIGKILL
         worker.kill()
     worker.start()

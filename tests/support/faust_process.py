@@ -15,6 +15,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from faust.types import Message as FaustMessage
@@ -80,39 +81,53 @@ class Ledger:
 
 
 class RecordingIngestor:
-    """Keeps the rules of the real one, and notes every breach."""
+    """Keeps the rules of the real one, writes in a thread as it does, and notes every breach."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._cuts: dict[int, int] = {}
+        self._writer = ThreadPoolExecutor(1)
+        self._writing: Future[dict[int, int]] | None = None
 
     def assign(self, partition: int) -> int:
+        self.settle()
         self._ledger.check()
         self._cuts[partition] = self._ledger.cut(partition)
         self._ledger.note("assign", partition, str(self._cuts[partition]))
         return self._cuts[partition]
 
     def release(self, partition: int) -> None:
+        self.settle()
         self._ledger.note("release", partition)
         del self._cuts[partition]
 
     def reset(self) -> None:
+        if self._writing is not None:
+            wait([self._writing])
+        self._writing = None
         self._ledger.note("reset")
         self._cuts.clear()
 
     def settle(self) -> None:
-        self._ledger.check()
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            self._cuts |= writing.result()
 
     def stage(self, messages: Sequence[Message]) -> None:
+        self.settle()
         self._ledger.check()
+        self._writing = self._writer.submit(self._write, messages, time.time())
+
+    def _write(self, messages: Sequence[Message], started_s: float) -> dict[int, int]:
         slow = self._ledger.folder / "slow"
-        started_s = time.time()
         if slow.exists():
             time.sleep(float(slow.read_text() or 0))
+        self._ledger.check()
         self._ledger.note("flush", -1, f"[{started_s}, {len(messages)}]")
+        cuts = dict(self._cuts)
         with self._ledger.transaction() as db:
             for message in messages:
-                cut = self._cuts[message.partition]
+                cut = cuts[message.partition]
                 if message.offset <= cut:
                     continue
                 if message.offset != cut + 1:
@@ -120,7 +135,8 @@ class RecordingIngestor:
                 place = (message.partition, message.offset)
                 row = (*place, message.value, os.getpid(), time.time())
                 db.execute("INSERT INTO rows VALUES (?, ?, ?, ?, ?)", row)
-                self._cuts[message.partition] = message.offset
+                cuts[message.partition] = message.offset
+        return cuts
 
     def deltas(self, now_us: int, behind: Mapping[int, int]) -> list[Outgoing]:
         self._ledger.check()
