@@ -30,7 +30,7 @@ from xml.etree import ElementTree
 
 from .api.keys import KeyRing, create_key
 from .schemas.cluster import DATABASE, GRANTS
-from .schemas.cluster import PROFILES as _PROFILES
+from .schemas.cluster import PROFILES as PROFILES
 from .schemas.errors import InvalidConfiguration
 
 STORE_USERS = tuple(GRANTS)
@@ -125,7 +125,7 @@ def users_xml(passwords: Mapping[str, str]) -> str:
 def _add_profile(profiles: ElementTree.Element, name: str) -> None:
     profile = ElementTree.SubElement(profiles, f"{DATABASE}_{name}")
     limited = {}
-    for setting, (value, most) in _PROFILES[name].items():
+    for setting, (value, most) in PROFILES[name].items():
         ElementTree.SubElement(profile, setting).text = str(value)
         if most is not None:
             limited[setting] = most

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from penstock.tests.support.stack import Stack
 from penstock.tests.support.worker import START_AGAIN
 
 AUDIT_S = 180.0
+# A desk that met a bug, and a thread that ended by one; what aiokafka says of its tasks is no bug.
+_BROKEN = re.compile(r" ERROR penstock: .*failed$|^Exception in thread")
 Wanted = Callable[[int, int], bool]
 
 
@@ -76,10 +79,8 @@ def _compare_coverage(stack: Stack) -> None:
 def _look_at_logs(stack: Stack, endings: frozenset[int]) -> None:
     """No worker met an error that it did not foresee, or was stuck."""
     for worker in stack.workers:
-        text = worker.log.read_text(errors="replace")
-        assert "Traceback" not in text, (
-            f"{worker.name}:\n{text[text.index('Traceback') - 500 :][:6000]}"
-        )
+        for line in worker.log.read_text(errors="replace").splitlines():
+            assert not _BROKEN.search(line), f"{worker.name}: {line}\n{worker.tail(6000)}"
         assert set(worker.endings) <= endings, f"{worker.name}: {worker.endings}\n{worker.tail()}"
 
 
@@ -89,5 +90,4 @@ def _audit(stack: Stack) -> None:
     done = subprocess.run(
         command, cwd=stack.folder, capture_output=True, text=True, timeout=AUDIT_S, check=False
     )
-    if "No such command" not in done.stderr:
-        assert done.returncode == 0, f"penstock audit:\n{done.stdout[-4000:]}{done.stderr[-2000:]}"
+    assert done.returncode == 0, f"penstock audit:\n{done.stdout[-4000:]}{done.stderr[-2000:]}"

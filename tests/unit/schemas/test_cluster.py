@@ -281,7 +281,7 @@ def test_rows_that_replace_each_other_are_counted_once_under_our_keys_only(tmp_p
 
 def test_users_have_the_limits_of_the_compose_file() -> None:
     for name in secrets_init.STORE_USERS:
-        assert module.PROFILES[name] == secrets_init._PROFILES[name]
+        assert module.PROFILES[name] == secrets_init.PROFILES[name]
     text = ";\n".join(users())
     assert "CLUSTER" not in text
     assert "IDENTIFIED WITH sha256_password BY '<password of reader>'" in text
