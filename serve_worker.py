@@ -22,7 +22,7 @@ from .streams.app import WorkerApp, build_app
 from .streams.app_ports import Lease, WorkerSettings
 from .streams.app_runner import run
 from .streams.app_status import WorkerStatus
-from .streams.brokers import BrokerRefused, TopicAdmin, TopicState
+from .streams.brokers import BrokerError, BrokerRefused, TopicAdmin, TopicState
 from .streams.evaluator import Evaluator
 from .streams.ingestor import Ingestor, IngestorSettings
 from .streams.migrate import known_migrations
@@ -199,7 +199,7 @@ class TopicWatch:
         """What is different, empty where nothing is."""
         try:
             now = self._admin.describe([EVENTS, PANES])
-        except (BrokerAway, BrokerRefused):
+        except (BrokerAway, BrokerError, BrokerRefused):
             return ""
         for topic, known in self._known.ids.items():
             if now.ids.get(topic, known) != known:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from ..schemas.config import Configuration
-from ..schemas.errors import InvalidFrame
+from ..schemas.errors import InvalidFrame, StoreError
 from .core.counting import counted
 from .core.delta import Delta, Source
 from .core.gating import Marker, counters_for
@@ -23,7 +23,7 @@ from .core.tally import measure_feedback
 from .core.tiles import SECOND_US
 from .judge import Judge, stored_markers
 from .publish import checkpoint_rows, tile_rows, verdict_rows, version_of, window_rows
-from .readback import joined_feedback, ledger_above, rows_above, stored_boots
+from .readback import joined_feedback, ledger_above, ledger_cuts, rows_above, stored_boots
 from .recovery import KINDS, coverage_of, presence_of, recover_shard
 from .store import Store
 from .wire import decode_delta
@@ -118,6 +118,8 @@ class Evaluator:
         if held is None:
             return
         shard = held.shard
+        if delta.serial == 0 and shard.is_ahead_of(delta):
+            self._check_store(shard)
         lacking = shard.lacks(delta)
         if lacking or not shard.follows(delta):
             self._fill(shard, lacking or {})
@@ -129,6 +131,12 @@ class Evaluator:
         if delta.releases or lacking:
             self._markers = stored_markers(self._store)
             held.judge.enter_epochs(self._markers)
+
+    def _check_store(self, shard: Shard) -> None:
+        """A new sender that begins below what was applied: was the store put back to an earlier state?"""
+        cuts = ledger_cuts(self._store)
+        if any(cuts.get(source, -1) < cut for source, cut in shard.applied.items()):
+            raise StoreError("the store went back to an earlier state: evaluating again from there")
 
     def _fill(self, shard: Shard, lacking: dict[Source, tuple[int, int]]) -> None:
         """Count what lost, repeated or overlapping deltas leave open, from the rows themselves."""

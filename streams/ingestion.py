@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from ..schemas.config import Configuration
+from ..schemas.errors import StoreError
 from ..schemas.events import EventName
 from ..schemas.redaction import DEFAULT, Redaction
 from .core import metrics as m
@@ -119,6 +120,25 @@ class Ingestion:
         """
         self._serial += 1
         return Staged(flush, flush.tables(), quarantine, f"{self.life}-{self._serial}")
+
+    def check_store(self, partitions: Collection[int]) -> None:
+        """See that the store still holds what was applied last of some partitions.
+
+        Raises:
+            StoreError: it was put back to an earlier state, or is away: memory must be rebuilt.
+        """
+        known = {p: self.cuts.get(self.source(p), -1) for p in partitions}
+        wanted = [(p, cut) for p, cut in known.items() if cut >= 0]
+        if not wanted:
+            return
+        rows = self._store.query(
+            "SELECT DISTINCT partition, offset FROM penstock.frames_rows"
+            " WHERE incarnation = {i:UInt32} AND (partition, offset) IN"
+            " {wanted:Array(Tuple(UInt32, UInt64))}",
+            {"i": self.incarnation, "wanted": wanted},
+        )
+        if len(rows) < len(wanted):
+            raise StoreError("the store went back to an earlier state: reading again from there")
 
     def write(self, staged: Staged) -> None:
         """Make a flush durable: returning means that it is. May run in a thread of its own.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import groupby
@@ -206,7 +206,8 @@ class Ingestor:
         if out:
             self._outlet.deliver(out)
         staged = ingestion.stage(flush, letters)
-        self._writing = staged, self._writer.submit(ingestion.write, staged)
+        partitions = {message.partition for message, _ in messages}
+        self._writing = staged, self._writer.submit(_durably, ingestion, partitions, staged)
         ingestion.count(staged)
 
     def deltas(self, now_us: int, behind: Mapping[int, int]) -> list[Outgoing]:
@@ -244,3 +245,9 @@ class Ingestor:
         if self._ingestion is None:
             raise RuntimeError("no partition is assigned")
         return self._ingestion
+
+
+def _durably(ingestion: Ingestion, partitions: Collection[int], staged: Staged) -> None:
+    # A hole in the ledger could never be seen again: what was lost with the store is read again first.
+    ingestion.check_store(partitions)
+    ingestion.write(staged)

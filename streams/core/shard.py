@@ -68,6 +68,13 @@ class Shard:
             if cut > self.applied.get(source, -1)
         }
 
+    def is_ahead_of(self, delta: Delta) -> bool:
+        """Whether a delta begins below what was applied."""
+        return any(
+            0 <= after + 1 <= self.applied.get(source, -1)
+            for source, (after, _) in delta.ranges.items()
+        )
+
     def follows(self, delta: Delta) -> bool:
         """Whether no delta of the same sender was lost before this one."""
         return delta.serial <= self._serials.get(delta.life, delta.serial - 1) + 1

@@ -122,6 +122,13 @@ class MemoryStore:
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
         """The few questions that recovery and evaluation ask in SQL of their own."""
         shard = (parameters or {}).get("shard", 0)
+        if "SELECT DISTINCT partition, offset" in sql:
+            wanted = set((parameters or {})["wanted"])
+            return [
+                row
+                for row in self.raw.get("frames_rows", [])
+                if (row["partition"], row["offset"]) in wanted and row["part"] == 0
+            ]
         if "max(offset) AS cut" in sql:
             offsets = [row["offset"] for row in self.raw.get("frames_rows", [])]
             return [{"n": len(offsets), "cut": max(offsets, default=0)}]
