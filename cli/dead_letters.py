@@ -66,7 +66,8 @@ _KEY = _together(
         "key_file",
         envvar="PENSTOCK_SEALING_KEY_FILE",
         type=click.Path(path_type=Path),
-        help="File of the key. Or PENSTOCK_SEALING_KEY: the key itself as base64.",
+        help="File of the key; default: the one beside a chdb store. Or PENSTOCK_SEALING_KEY: the key itself"
+        " as base64.",
     ),
     click.option("--sealing-key-text", "key_text", envvar="PENSTOCK_SEALING_KEY", hidden=True),
 )
@@ -90,12 +91,16 @@ def _opened(url: str) -> Iterator[tuple[Store, DeadLetters]]:
         store.close()
 
 
-def _sealer(key_file: Path | None, key_text: str | None) -> Sealer | None:
+def _sealer(url: str, key_file: Path | None, key_text: str | None) -> Sealer | None:
+    """With the key that was given, else with the one that lies beside an embedded server's store."""
     from ..streams.seal import Sealer, key_from_text, load_key
 
     if key_file is not None:
         return Sealer(load_key(key_file))
-    return Sealer(key_from_text(key_text)) if key_text else None
+    if key_text:
+        return Sealer(key_from_text(key_text))
+    beside = Path(url.removeprefix("chdb://")).parent / "sealing.key"
+    return Sealer(load_key(beside)) if url.startswith("chdb://") and beside.exists() else None
 
 
 def _filters(options: Mapping[str, Any], waiting: bool) -> Filters:
@@ -187,7 +192,7 @@ def show(
 
     with _opened(url) as (_, letters):
         letter = letters.get(LetterId.parse(letter_id))
-        sealer = _sealer(key_file, key_text) if reveal or raw else None
+        sealer = _sealer(url, key_file, key_text) if reveal or raw else None
         body = letters.body(letter, sealer) if reveal or raw else b""
     if raw:
         click.get_binary_stream("stdout").write(body)
@@ -243,7 +248,7 @@ def redrive(
     from ..streams.dead_letters import LetterId
     from ..streams.redrive import Redriver, parse_changes
 
-    sealer, wanted = _sealer(key_file, key_text), parse_changes(changes)
+    sealer, wanted = _sealer(url, key_file, key_text), parse_changes(changes)
     with _opened(url) as (store, letters):
         if letter_id is not None:
             found = [letters.get(LetterId.parse(letter_id))]

@@ -219,7 +219,7 @@ def test_sealed_bytes_need_their_key(world: World, tmp_path: Path) -> None:
     shown = world.ok("show", letter).output
     assert "secret of [email]" in shown
     assert re.search(r"sealed +yes", shown)
-    assert "--sealing-key FILE" in world.run("show", letter, "--reveal").output
+    assert "give the key" in world.run("show", letter, "--reveal").output
     other = tmp_path / "other.key"
     other.write_bytes(bytes(32))
     other.chmod(0o600)
@@ -246,7 +246,7 @@ def test_a_sealed_frame_is_stored_once(world: World, tmp_path: Path) -> None:
     key = tmp_path / "sealing.key"
     key.write_bytes(KEY)
     key.chmod(0o600)
-    assert "--sealing-key FILE" in world.redrive(letter).output
+    assert "give the key" in world.redrive(letter).output
     for outcome in ("1 stored", "1 stored before"):
         assert outcome in world.redrive(letter, "--sealing-key", str(key)).output
     assert len(world.stored(worker)) == 3

@@ -38,7 +38,11 @@ class World:
     def run(self, *arguments: str, **more: Any) -> Result:
         """The command, as it would be called."""
         command = [NAME, *arguments]
-        return CliRunner(env={"PENSTOCK_STORE": self.url}).invoke(cli.main, command, **more)
+        env = {
+            "PENSTOCK_STORE": self.url,
+            "PENSTOCK_SEALING_KEY_FILE": str(self.server.sealing_key),
+        }
+        return CliRunner(env=env).invoke(cli.main, command, **more)
 
     def ok(self, *arguments: str, **more: Any) -> Result:
         result = self.run(*arguments, **more)

@@ -40,6 +40,7 @@ class Server:
         self._config = data / "penstock.yaml"
         self._config.write_text(config)
         self.log = data / "server.log"
+        self.sealing_key = data / "sealing.key"
 
     def start(self, *flags: str) -> None:
         """Start and wait until it is ready."""
