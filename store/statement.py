@@ -53,10 +53,11 @@ class Statement:
         found = format_at(self.canonical)
         return found[1] if found else ""
 
-    @property
-    def insert(self) -> str:
-        """An INSERT without its FORMAT."""
-        return self.canonical[: self.canonical.rindex(" FORMAT ")]
+    def insert_from(self, path: str) -> str:
+        """An INSERT that takes its data from a file of ours."""
+        head = self.canonical[: self.canonical.rindex(" FORMAT ")]
+        at = next((w.start for w in tokens(head) if w.is_word("SETTINGS")), len(head))
+        return f"{head[:at].rstrip()} FROM INFILE '{path}' {head[at:]} FORMAT {self.form}"
 
     def into(self, path: str, form: str) -> str:
         """A SELECT that writes its answer to a file of ours."""

@@ -204,9 +204,9 @@ def test_jars_come_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_container_comes_before_jars(tmp_path: Path) -> None:
     if not images_present(IMAGE):
         message = f"Docker does not answer, or has no image {IMAGE}"
-        if os.environ.get("CI") == "true":
+        if os.environ.get("PENSTOCK_TEST_CONTAINER") == "true":  # where one was built on the spot
             pytest.fail(message)
-        pytest.skip(message)
+        pytest.skip(f"{message}; make compose-test builds one")
 
     with choose(tmp_path, {}) as shared:
         assert shared.way == f"container of {IMAGE}"

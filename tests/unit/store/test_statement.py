@@ -117,9 +117,11 @@ def test_format_at_the_end(canonical: str, form: str, into: str | None) -> None:
         assert statement.into("/p", "JSON") == into
 
 
-def test_an_insert_without_its_format() -> None:
+def test_an_insert_takes_its_data_from_a_file() -> None:
     canonical = "INSERT INTO t (a, b) SETTINGS log_comment = ' FORMAT x' FORMAT Values"
     tree = {"type": "InsertQuery", "format": "Values"}
     statement = Statement(canonical, canonical, tree, takes_data=True)
     assert statement.form == "Values"
-    assert statement.insert == "INSERT INTO t (a, b) SETTINGS log_comment = ' FORMAT x'"
+    assert statement.insert_from("/p") == (
+        "INSERT INTO t (a, b) FROM INFILE '/p' SETTINGS log_comment = ' FORMAT x' FORMAT Values"
+    )
