@@ -56,7 +56,12 @@ class Statement:
     def insert_from(self, path: str) -> str:
         """An INSERT that takes its data from a file of ours."""
         head = self.canonical[: self.canonical.rindex(" FORMAT ")]
-        at = next((w.start for w in tokens(head) if w.is_word("SETTINGS")), len(head))
+        words = list(tokens(head))
+        at = len(head)
+        for word, _, equals in zip(words, words[1:], words[2:], strict=False):
+            if word.is_word("SETTINGS") and equals.text == "=":  # else it is the name of a table
+                at = word.start
+                break
         return f"{head[:at].rstrip()} FROM INFILE '{path}' {head[at:]} FORMAT {self.form}"
 
     def into(self, path: str, form: str) -> str:

@@ -104,9 +104,7 @@ class Scenario:
         with step("starting it again"):
             self._stack.up(workers=2)
         self._everything_once()
-        for command in ("audit", "doctor"):
-            with step(f"penstock {command}"):  # ends with an error where something is wrong
-                say(self._stack.run("topics", command).strip().splitlines()[-1])
+        self._commands()
 
     def _meet(self) -> None:
         """With what `init-secrets --show` tells people, and a key that they make."""
@@ -161,6 +159,15 @@ class Scenario:
         with step("a verdict and a window from the API"):
             say(f"gate {_GATE}: {_until(verdict, 'a verdict')['verdict']}")
             say(f"a window: {_until(window, 'a window with requests')}")
+
+    def _commands(self) -> None:
+        """What people run beside the stack; each ends with an error where something is wrong."""
+        with step("penstock doctor, dead-letters, audit"):
+            self._stack.run("topics", "doctor")
+            letters = self._stack.run("topics", "dead-letters", "list", "--json")
+            if letters.count("splendid") != self._rejected:
+                raise Failed(f"dead letters: {letters}")
+            say(self._stack.run("topics", "audit").strip().splitlines()[-1])
 
     def _verdict_on_the_canary(self) -> None:
         """The demo's canary is too slow, whatever happened to the workers meanwhile."""

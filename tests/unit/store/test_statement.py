@@ -125,3 +125,8 @@ def test_an_insert_takes_its_data_from_a_file() -> None:
     assert statement.insert_from("/p") == (
         "INSERT INTO t (a, b) FROM INFILE '/p' SETTINGS log_comment = ' FORMAT x' FORMAT Values"
     )
+    statement = Statement("", "INSERT INTO penstock.settings FORMAT Values", tree, takes_data=True)
+    assert (
+        statement.insert_from("/p")
+        == "INSERT INTO penstock.settings FROM INFILE '/p'  FORMAT Values"
+    )
