@@ -45,7 +45,7 @@ check: $(VENV)/dev .build/penstock ## ruff, mypy strict, import rules
 	@$(BIN)/lint-imports
 
 faults: $(VENV)/dev kafka ## every fault of the distributed form, several seeds
-	@PENSTOCK_FAULTS=all $(BIN)/python -m pytest tests/faults $(ARGS)
+	@PENSTOCK_FAULTS=all PENSTOCK_FAULT_ROUNDS=$${PENSTOCK_FAULT_ROUNDS:-3} $(BIN)/python -m pytest tests/faults $(ARGS)
 
 compose-test: $(VENV)/dev ## docker-compose.yml as it is, on a real Docker engine
 	@$(BIN)/python -m penstock.tests.compose $(ARGS)

@@ -164,9 +164,11 @@ class Scenario:
         """What people run beside the stack; each ends with an error where something is wrong."""
         with step("penstock doctor, dead-letters, audit"):
             self._stack.run("topics", "doctor")
-            letters = self._stack.run("topics", "dead-letters", "list", "--json")
-            if letters.count("splendid") != self._rejected:
-                raise Failed(f"dead letters: {letters}")
+            told = self._stack.run("topics", "dead-letters", "list", "--json")
+            (letter,) = json.loads(told)["dead_letters"]
+            opened = self._stack.run("topics", "dead-letters", "show", letter["id"], "--reveal")
+            if "splendid" not in opened:
+                raise Failed(f"what was sealed is not what is opened: {opened}")
             say(self._stack.run("topics", "audit").strip().splitlines()[-1])
 
     def _verdict_on_the_canary(self) -> None:
