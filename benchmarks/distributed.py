@@ -149,9 +149,9 @@ def captured(stack: Stack, frames: Sequence[load.Framed], rows: int) -> list[pa.
                 found.append(rows)
 
     store = Kept(stack.server.url)
-    ingestor = stages.ingestor_for(store)
     for part in stages.batches(frames[: rows // load.FRAME_EVENTS]):
-        ingestor.flush(part)
+        # Each from the beginning: ingestion would notice that nothing of the one before is stored.
+        stages.ingestor_for(store).flush(part)
     store.close()
     whole = pa.concat_tables(found).unify_dictionaries().combine_chunks()
     return [

@@ -132,8 +132,15 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+    # It mounts its data root onto itself and leaves that behind: nobody could remove the folder.
+    while any(f" {CACHE / 'data'} " in line for line in _mounts()):
+        run(("umount", str(CACHE / "data")))
     _PID_FILE.unlink(missing_ok=True)
     say("dockerd is stopped")
+
+
+def _mounts() -> list[str]:
+    return Path("/proc/self/mounts").read_text().splitlines()
 
 
 def _stop_leftover() -> None:
