@@ -72,6 +72,8 @@ def engine() -> Iterator[Engine]:
     finally:
         if process is not None:
             _stop(process)
+        for folder in (work, CACHE.resolve()):
+            _unmount(folder)
         if before is None:
             os.environ.pop("DOCKER_HOST", None)
         else:
@@ -132,15 +134,16 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-    # It mounts its data root onto itself and leaves that behind: nobody could remove the folder.
-    while any(f" {CACHE / 'data'} " in line for line in _mounts()):
-        run(("umount", str(CACHE / "data")))
     _PID_FILE.unlink(missing_ok=True)
     say("dockerd is stopped")
 
 
-def _mounts() -> list[str]:
-    return Path("/proc/self/mounts").read_text().splitlines()
+def _unmount(folder: Path) -> None:
+    """dockerd leaves its data root and namespaces mounted: nobody could remove the folders."""
+    lines = Path("/proc/self/mounts").read_text().splitlines()
+    points = [line.split()[1].replace("\\040", " ") for line in lines]
+    for point in reversed([point for point in points if Path(point).is_relative_to(folder)]):
+        succeeds(("umount", point))
 
 
 def _stop_leftover() -> None:
