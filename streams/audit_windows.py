@@ -117,7 +117,8 @@ class Windows:
         stored = self._stored(wanted)
         if not stored:
             due = wanted.newest and wanted.end_s - tick_s(wanted.length_s) >= oldest_s
-            if due and wanted.parts:
+            # Panes of the fleet's coverage alone give a shard nothing to publish.
+            if due and wanted.parts and self._differing(wanted, merge(wanted.parts), {}, ()):
                 self._report.add("windows", _name(wanted), "rows", "none")
             return
         version = max(int(row["version"]) for row in stored.values())
