@@ -16,13 +16,13 @@ $(VENV)/python:
 
 $(VENV)/server: $(VENV)/python requirements/server.lock pyproject.toml
 	@echo "installing what requirements/server.lock names (once)"
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/server.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/server.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/dev: $(VENV)/server requirements/dev.lock
 	@echo "installing what requirements/dev.lock names (once)"
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.lock
 	@touch $@
 
 # mypy resolves `penstock` through this link, because the repository root is the package.

@@ -9,7 +9,8 @@ from operator import index
 from typing import Any
 
 from ..schemas.events import EVENT_TYPES, EventName, field_kinds
-from .redact import KeyedHash, Redactor
+from ..schemas.redaction import Redactor
+from .redact import KeyedHash
 from .sampling import Sampler
 
 Row = dict[str, Any]

@@ -9,13 +9,14 @@ from typing import Any
 
 from ..schemas.events import EventName
 from ..schemas.kafka import parse_address
+from ..schemas.redaction import Redactor
 from .flusher import Flusher
 from .framer import Boot, Framer
 from .guards import Tracker
 from .intake import Call
 from .kafka import KafkaTransport
 from .outbox import Outbox
-from .redact import KeyedHash, Redactor
+from .redact import KeyedHash
 from .rows import RowBuilder
 from .sampling import Sampler
 from .sender import Backoff, DeliveryCounts, Sender

@@ -12,7 +12,7 @@ from pathlib import Path
 from ..schemas.errors import InvalidConfiguration
 from ..schemas.frames import MAX_FRAME_EVENTS
 from ..schemas.kafka import parse_address
-from .redact import Redaction
+from ..schemas.redaction import Redaction
 from .sampling import Sampling
 
 

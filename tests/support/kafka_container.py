@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from docker.errors import DockerException  # type: ignore[import-not-found]
+from docker.errors import DockerException  # type: ignore[import-untyped]  # has no type information
 from penstock.tests.support.kafka_jars import version
 from penstock.tests.support.kafka_node import (
     CLUSTER_ID,

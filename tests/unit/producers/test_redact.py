@@ -8,14 +8,9 @@ import string
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from penstock.producers.redact import (
-    DEFAULT_PATTERNS,
-    KeyedHash,
-    Pattern,
-    Redaction,
-    Redactor,
-    luhn_valid,
-)
+from penstock.producers.redact import KeyedHash
+from penstock.schemas.redaction import DEFAULT_PATTERNS, Pattern, Redaction, Redactor
+from penstock.schemas.redaction_patterns import luhn_valid
 
 REDACTOR = Redactor(Redaction())
 DIGITS = st.text(string.digits, min_size=14, max_size=14)

@@ -3,9 +3,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from penstock.producers.redact import KeyedHash, Redaction, Redactor
+from penstock.producers.redact import KeyedHash
 from penstock.producers.rows import RowBuilder
 from penstock.producers.sampling import Sampler, Sampling
+from penstock.schemas.redaction import Redaction, Redactor
 
 
 def builder(transport_timing: bool = True, **defaults: Any) -> RowBuilder:
