@@ -12,7 +12,7 @@ ARG PIP_INDEX_URL
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv /opt/penstock
 COPY requirements/server.lock /source/requirements/
-RUN /opt/penstock/bin/pip install --quiet --only-binary=:all: --require-hashes -r /source/requirements/server.lock
+RUN /opt/penstock/bin/pip install --quiet --only-binary=:all: --no-deps --require-hashes -r /source/requirements/server.lock
 
 # Our own code by itself, so that a change of it is a small layer.
 FROM libraries AS code

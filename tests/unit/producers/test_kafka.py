@@ -24,7 +24,7 @@ from penstock.schemas.topics import DEFAULT_PARTITIONS, home_of
 from penstock.tests.support.kafka import unused_ports
 from penstock.tests.unit.producers.event_server import EventServer
 
-SECURE = "kafka://me:top-secret@a:9092,b:9092?tls=true&sasl=SCRAM-SHA-512&ca=/etc/ca.pem"
+SECURE = "kafka://me:top-hush@a:9092,b:9092?tls=true&sasl=SCRAM-SHA-512&ca=/etc/ca.pem"
 
 
 def header(boot: str = "boot", home: int | None = None, count: int = 0) -> FrameHeader:
@@ -83,7 +83,7 @@ class TestSettings:
         assert config["bootstrap.servers"] == "a:9092,b:9092"
         assert config["security.protocol"] == "SASL_SSL"
         assert config["sasl.mechanism"] == "SCRAM-SHA-512"
-        assert (config["sasl.username"], config["sasl.password"]) == ("me", "top-secret")
+        assert (config["sasl.username"], config["sasl.password"]) == ("me", "top-hush")
         assert config["ssl.ca.location"] == "/etc/ca.pem"
 
     def test_the_client_gives_up_later_than_the_transport(self) -> None:
@@ -121,7 +121,7 @@ class TestPasswords:
     def test_the_folder_of_the_spool_does_not_depend_on_them(self) -> None:
         settings = EmitterSettings()
         folder = spool_folder(settings, SECURE)
-        assert folder == spool_folder(settings, SECURE.replace("top-secret", "changed"))
+        assert folder == spool_folder(settings, SECURE.replace("top-hush", "changed"))
         assert folder == spool_folder(settings, "kafka://b:9092,a:9092")
         assert folder != spool_folder(settings, "kafka://a:9092")
         assert spool_folder(settings, "http://me:pw@h:80/p") == spool_folder(
@@ -131,14 +131,14 @@ class TestPasswords:
 
     def test_errors_and_settings_do_not_show_them(self) -> None:
         for url in (
-            "kafak://me:top-secret@a:9092",
-            "me:top-secret@a:9092",
-            "http://me:top-secret@",
+            "kafak://me:top-hush@a:9092",
+            "me:top-hush@a:9092",
+            "http://me:top-hush@",
         ):
             with pytest.raises(InvalidConfiguration) as caught:
                 Emitter(url=url)
-            assert "secret" not in str(caught.value)
-        assert "secret" not in repr(Environment.read({"PENSTOCK_URL": SECURE}))
+            assert "top-hush" not in str(caught.value)
+        assert "top-hush" not in repr(Environment.read({"PENSTOCK_URL": SECURE}))
 
     def test_an_outage_does_not_log_them(
         self,
@@ -151,12 +151,12 @@ class TestPasswords:
         hurried = replace(settings, close_timeout_s=4.0)
         with (
             caplog.at_level(logging.DEBUG),
-            Emitter(url=f"kafka://me:top-secret@127.0.0.1:{port}", settings=hurried) as emit,
+            Emitter(url=f"kafka://me:top-hush@127.0.0.1:{port}", settings=hurried) as emit,
         ):
             emit.step(step=1)
         assert emit.snapshot()["delivery"]["pending"]
-        assert "secret" not in caplog.text
-        assert "secret" not in repr(emit._settings)
+        assert "top-hush" not in caplog.text
+        assert "top-hush" not in repr(emit._settings)
         (told,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
         assert told.name == "penstock"
         assert f"127.0.0.1:{port}" in told.message
