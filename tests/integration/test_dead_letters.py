@@ -226,7 +226,10 @@ def test_sealed_bytes_need_their_key(world: World, tmp_path: Path) -> None:
     wrong = world.run("show", letter, "--raw", "--sealing-key", str(other))
     assert "sealed with key" in wrong.output
     assert "secret" not in wrong.output
-    env = {"PENSTOCK_SEALING_KEY": base64.b64encode(KEY).decode(), "PENSTOCK_SEALING_KEY_FILE": None}
+    env = {
+        "PENSTOCK_SEALING_KEY": base64.b64encode(KEY).decode(),
+        "PENSTOCK_SEALING_KEY_FILE": None,
+    }
     assert world.ok("show", letter, "--raw", env=env).stdout == "secret of ann@example.com"
     held = world.store.query(
         "SELECT base64Encode(body) AS held FROM penstock.quarantine WHERE sealed"

@@ -1,0 +1,1 @@
+"""The `costs:` section of penstock.yaml: prices, budgets, spend limits, capacity forecasts."""

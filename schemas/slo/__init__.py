@@ -1,0 +1,1 @@
+"""Service level objectives in penstock.yaml: the short form, presets, and OpenSLO v1 documents."""

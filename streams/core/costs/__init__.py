@@ -1,0 +1,1 @@
+"""What traffic costs, what it will have cost, and when a fleet is full."""

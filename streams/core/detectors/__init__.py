@@ -1,0 +1,1 @@
+"""Streaming detectors: one value in, an alarm or none out."""

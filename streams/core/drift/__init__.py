@@ -1,0 +1,1 @@
+"""Has a distribution changed? Comparisons from sketches and counts, references, monitors."""

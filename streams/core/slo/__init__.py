@@ -1,0 +1,1 @@
+"""SLOs: from closed tiles to attainment, error budgets, burn rates and alarms."""
