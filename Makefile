@@ -26,21 +26,21 @@ $(VENV)/dev: $(VENV)/server requirements/dev.lock
 	@touch $@
 
 # mypy resolves `penstock` through this link, because the repository root is the package.
-.build/penstock:
-	@mkdir -p .build && ln -sfn .. $@
+.build/package/penstock:
+	@mkdir -p .build/package && ln -sfn ../.. $@
 
 demo: $(VENV)/server ## replay an hour of real traffic with a canary, watch it, get the verdict
 	@$(BIN)/penstock demo $(ARGS)
 
 # Unit tests share nothing, so two run at a time; what starts processes has the machine to itself.
-test: $(VENV)/dev .build/penstock browser kafka ## every test
+test: $(VENV)/dev .build/package/penstock browser kafka ## every test
 	@$(BIN)/python -m pytest tests/unit -n 2 --dist worksteal --cov --cov-report= $(ARGS)
 	@$(BIN)/python -m pytest --ignore tests/unit --cov --cov-append --cov-report=term $(ARGS)
 
 test-fast: $(VENV)/dev ## the inner loop, under two minutes
 	@PENSTOCK_EXAMPLES=$${PENSTOCK_EXAMPLES:-4} $(BIN)/python -m pytest -m "not slow and not browser" tests/unit tests/contract $(ARGS)
 
-check: $(VENV)/dev .build/penstock ## ruff, mypy strict, import rules
+check: $(VENV)/dev .build/package/penstock ## ruff, mypy strict, import rules
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy

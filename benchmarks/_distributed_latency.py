@@ -7,12 +7,14 @@ import multiprocessing
 import random
 import statistics
 import time
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from penstock.benchmarks._distributed_load import (
     RATE,
     Stack,
@@ -24,16 +26,26 @@ from penstock.benchmarks._distributed_load import (
 )
 from penstock.schemas.frames import encode_frame
 from penstock.schemas.topics import EVENTS
+from penstock.streams.store import Store
 
 SENDERS, PERIOD_S = 8, 0.1  # workers that send a frame every 100 ms
 FRAME_EVENTS = int(RATE * PERIOD_S) // SENDERS
 SETTLE_LIMIT_S = 20.0
 NORMAL_S = 1.0  # a lag below this is normal
 RECOVERY_LIMIT_S = 30.0
-SEEN = "SELECT boot_id, max(next_seq) AS seq, max(toUnixTimestamp64Micro(clock_ts)) AS clock_us"
-SEEN += " FROM penstock.frames_rows WHERE append_ts > now() - 60 GROUP BY boot_id"
-CLOSED = "SELECT partition, max(toUnixTimestamp(pane_start)) AS second FROM penstock.panes_rows"
-CLOSED += " WHERE pane_s = 1 AND pane_start > now() - 60 GROUP BY partition"
+# Frames by the tables' keys: a look must take little of the machine that is measured.
+SEEN = "SELECT partition, boot_id, max(offset) AS last, max(toUnixTimestamp64Micro(clock_ts)) AS"
+SEEN += " clock_us FROM penstock.frames_rows"
+SEEN += " WHERE incarnation = (SELECT max(incarnation) FROM penstock.incarnations) AND ({new})"
+SEEN += " GROUP BY partition, boot_id"
+STAMPED = ("frames_rows", "panes_rows")
+STAMP = "ALTER TABLE penstock.{table} ADD COLUMN written_us Int64"
+STAMP += " MATERIALIZED toUnixTimestamp64Micro(now64(6))"
+ROWS = "SELECT boot_id, next_seq, min(written_us) AS us FROM penstock.frames_rows"
+ROWS += " WHERE written_us > 0 GROUP BY boot_id, next_seq ORDER BY boot_id, next_seq"
+# A second is closed when every shard has told so: that of its last pane or checkpoint.
+CELLS = "SELECT partition, toUnixTimestamp(pane_start) AS second, min(written_us) AS us"
+CELLS += " FROM penstock.panes_rows WHERE pane_s = 1 AND written_us > 0 GROUP BY partition, second"
 
 
 @dataclass(frozen=True)
@@ -90,72 +102,86 @@ def paced(stack: Stack, partitions: int, frame_events: int = FRAME_EVENTS) -> It
             process.kill()
 
 
+def stamp(store: Store) -> None:
+    """Have the store write down when it writes: what is looked at afterwards costs nothing meanwhile."""
+    for table in STAMPED:
+        store.command(STAMP.format(table=table))
+
+
+def commit_s(store: Store) -> float:
+    """Seconds that an insert of a row takes at most, 99 of 100: a stamp is made at its beginning."""
+    store.command("CREATE TABLE penstock.stamped AS penstock.frames_rows")
+    took = []
+    for number in range(100):
+        begun = time.perf_counter()
+        store.insert("stamped", pa.table({"boot_id": ["b"], "offset": [number]}), str(number))
+        took.append(time.perf_counter() - begun)
+    store.command("DROP TABLE penstock.stamped SYNC")
+    return percentile(took, 0.99)
+
+
 @dataclass
 class Watch:
-    """What the store showed, and when: looked at again and again."""
+    """How far behind the boots are, looked at now and then."""
 
     stack: Stack
-    rows: list[tuple[int, dict[str, int]]] = field(default_factory=list)
-    cells: list[tuple[int, int]] = field(default_factory=list)
-    lag_s: float = 0.0
-    _looks: int = 0
+    lag_s: float = math.inf
+    _last: dict[int, int] = field(default_factory=dict)  # partition -> newest offset seen
+    _clocks: dict[str, int] = field(default_factory=dict)
 
     def look(self, senders: int = SENDERS) -> None:
-        """One look at the ledger, every other time at the cells; takes about 50 ms."""
+        """One look at the ledger, four a second."""
         begun = time.monotonic()
-        found = self.stack.store.query(SEEN)
+        known = [f"(partition = {p} AND offset > {last})" for p, last in self._last.items()]
+        known.append(f"partition NOT IN {[*self._last, 4294967295]}")
+        found = self.stack.store.query(SEEN.format(new=" OR ".join(known)))
         at_us = now_us()
-        recent = sorted(found, key=lambda row: -int(row["clock_us"]))[:senders]
-        self.rows.append((at_us, {str(row["boot_id"]): int(row["seq"]) for row in found}))
+        for row in found:
+            partition = int(row["partition"])
+            self._last[partition] = max(self._last.get(partition, -1), int(row["last"]))
+            self._clocks[str(row["boot_id"])] = int(row["clock_us"])
+        recent = sorted(self._clocks.values(), reverse=True)[:senders]
         if recent:
-            self.lag_s = at_us / 1e6 - min(int(row["clock_us"]) for row in recent) / 1e6
-        if self._looks % 2 == 0:
-            closed = self.stack.store.query(CLOSED)
-            if closed:
-                self.cells.append((now_us(), min(int(row["second"]) for row in closed)))
-        self._looks += 1
-        time.sleep(max(begun + 0.05 - time.monotonic(), 0))
-
-    def look_for(self, seconds: float) -> None:
-        """Look until so much time has passed."""
-        until_s = time.monotonic() + seconds
-        while time.monotonic() < until_s:
-            self.look()
+            self.lag_s = (at_us - recent[-1]) / 1e6
+        time.sleep(max(begun + 0.25 - time.monotonic(), 0))
 
     def settle(self) -> None:
         """Look until nothing has lagged for two seconds."""
         until_s, calm_s = time.monotonic() + SETTLE_LIMIT_S, time.monotonic()
         while time.monotonic() < until_s and time.monotonic() - calm_s < 2.0:
             self.look()
-            if not self.rows[-1][1] or self.lag_s > NORMAL_S:
+            if self.lag_s > NORMAL_S:
                 calm_s = time.monotonic()
 
 
-def row_delays_s(watch: Watch, sent: Sequence[Sent], from_us: int, to_us: int) -> list[float]:
-    """From each event that ended in the time given to the look that showed its row."""
+def row_delays_s(store: Store, sent: Sequence[Sent], from_us: int, to_us: int) -> list[float]:
+    """From each event that ended in the time given until the ledger had its frame."""
+    written: dict[str, list[tuple[int, int]]] = {}
+    for row in store.query(ROWS):
+        written.setdefault(str(row["boot_id"]), []).append((int(row["next_seq"]), int(row["us"])))
     delays: list[float] = []
-    cursors: dict[str, int] = {}
     for frame in sent:
-        at = cursors.get(frame.boot_id, 0)
-        while at < len(watch.rows) and watch.rows[at][1].get(frame.boot_id, 0) < frame.next_seq:
-            at += 1
-        cursors[frame.boot_id] = at
-        if at < len(watch.rows) and from_us <= frame.ts_us < to_us:
-            newest = (watch.rows[at][0] - frame.ts_us) / 1e6
+        seen = written.get(frame.boot_id, [])
+        at = bisect_left(seen, (frame.next_seq, 0))
+        if at < len(seen) and from_us <= frame.ts_us < to_us:
+            newest = (seen[at][1] - frame.ts_us) / 1e6
             delays += (
                 newest + np.linspace(PERIOD_S / frame.events, PERIOD_S, frame.events)
             ).tolist()
     return delays
 
 
-def cell_delays_s(watch: Watch, from_us: int, to_us: int) -> list[float]:
-    """From events, spread evenly over their second, to the look that showed its cell everywhere."""
+def cell_delays_s(store: Store, from_us: int, to_us: int) -> list[float]:
+    """From events, spread evenly over their second, until every shard that has its cell showed it."""
+    shown: dict[int, int] = {}
+    for row in store.query(CELLS):
+        second = int(row["second"])
+        shown[second] = max(shown.get(second, 0), int(row["us"]))
     delays: list[float] = []
     for second in range(from_us // 1_000_000 + 1, to_us // 1_000_000):
-        shown = next((at for at, closed in watch.cells if closed >= second), None)
-        if shown is not None:
+        if second in shown:
             # The earliest event of a second waits longest.
-            delays += (shown / 1e6 - second - np.linspace(0, 1, 100)).tolist()
+            delays += (shown[second] / 1e6 - second - np.linspace(0, 1, 100)).tolist()
     return delays
 
 

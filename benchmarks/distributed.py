@@ -213,18 +213,20 @@ def _compare(name: str, work: Callable[[], dict[str, float]], run: Run, goal: fl
 def steady(stack: Stack, sizes: Sizes) -> None:
     """Latency at a steady pace with two processors, and the death of one."""
     stack.worker()
+    latency.stamp(stack.store)
     watch = latency.Watch(stack)
     with latency.paced(stack, 8) as sent:
-        watch.look_for(3)  # until the second one has joined
+        time.sleep(3)  # until the second one has joined
         watch.settle()
         from_us, cpu = load.now_us(), load.cpu_of(stack.pids())
-        watch.look_for(sizes.seconds)
+        time.sleep(sizes.seconds)
         to_us, after = load.now_us(), load.cpu_of(stack.pids())
         recovered_s = latency.recovery_s(watch)
     frames, late_s = sent
-    ended_us = to_us - 4_000_000  # later ones may have been seen after the kill only
-    rows = latency.row_delays_s(watch, frames, from_us, ended_us)
-    cells = latency.cell_delays_s(watch, from_us, ended_us)
+    commit_s = latency.commit_s(stack.store)
+    ended_us = to_us - 5_000_000  # later ones may have been delayed by the kill
+    rows = [commit_s + s for s in latency.row_delays_s(stack.store, frames, from_us, ended_us)]
+    cells = [commit_s + s for s in latency.cell_delays_s(stack.store, from_us, ended_us)]
     p99 = latency.percentile(rows, 0.99)
     print(f"  row visible: p50 {latency.median(rows):.2f} s, p99 {p99:.2f} s", end=" ")
     print(f"{verdict(p99, GOAL_ROW_S, least=False)} of {len(rows):,} events")

@@ -41,8 +41,8 @@ class EvaluateDesk(BaseDesk):
     ) -> None:
         super().__init__(PANES, Inbox(MAX_MESSAGES, MAX_BYTES, 0.0), lease, totals, consumer)
         self._evaluator = evaluator
-        self._publish_s = settings.publish_s
-        self._next_publish_s = 0.0
+        self._publish_s, self._pause_s = settings.publish_s, settings.pause_s
+        self._published_s = self._next_publish_s = 0.0
         self._ends: dict[TP, int] = {}
         self._ends_s = 0.0
 
@@ -75,7 +75,8 @@ class EvaluateDesk(BaseDesk):
     async def _step(self) -> None:
         wait_s = self._next_publish_s - time.monotonic()
         if wait_s <= 0:
-            self._next_publish_s = time.monotonic() + self._publish_s
+            self._published_s = time.monotonic()
+            self._next_publish_s = self._published_s + self._publish_s
             await self._look()
             if self.wanted:
                 await self._write(self._evaluator.publish, time.time_ns() // 1000)
@@ -84,6 +85,7 @@ class EvaluateDesk(BaseDesk):
             await self._write(self._apply, batch)
             self._next.update({message.partition: message.offset + 1 for message in batch})
             self._totals["deltas"] += len(batch)
+            self._next_publish_s = min(self._next_publish_s, self._published_s + self._pause_s)
         else:
             await self._rest(wait_s)
 

@@ -52,8 +52,8 @@ class IngestDesk(BaseDesk):
         self._ingestor = ingestor
         self._courier = courier
         self._partitions = settings.partitions
-        self._tick_s = settings.tick_s
-        self._next_tick_s = 0.0
+        self._tick_s, self._pause_s = settings.tick_s, settings.pause_s
+        self._ticked_s = self._next_tick_s = 0.0
         self._batch: list[Message] = []
         self._staged: list[Message] = []  # under way into the store
         self._forgotten = 0  # how often everything that waited was dropped
@@ -90,7 +90,8 @@ class IngestDesk(BaseDesk):
     async def _step(self) -> None:
         wait_s = self._next_tick_s - time.monotonic()
         if wait_s <= 0:
-            self._next_tick_s = time.monotonic() + self._tick_s
+            self._ticked_s = time.monotonic()
+            self._next_tick_s = self._ticked_s + self._tick_s
             await self._tick()
             return
         self._batch = self._batch or self._next_batch()
@@ -98,6 +99,8 @@ class IngestDesk(BaseDesk):
             await self._stage(self._batch)
         elif self._staged:
             await self._land()
+            # What has just become durable is told at once.
+            self._next_tick_s = min(self._next_tick_s, self._ticked_s + self._pause_s)
         else:
             due_s = self._inbox.due_in_s()
             await self._rest(wait_s if due_s is None else min(wait_s, due_s))
@@ -145,7 +148,7 @@ class IngestDesk(BaseDesk):
         self._totals["batches"] += 1
         self._totals["messages"] += len(batch)
 
-    async def _tick(self) -> None:
+    async def _tick(self, final: bool = False) -> None:
         now_us = time.time_ns() // 1000  # before the look: what comes after it is newer
         await self._look()
         await self._explain_jumps()
@@ -156,7 +159,7 @@ class IngestDesk(BaseDesk):
             for partition in self.held
             if not self._is_read_out(partition, now_us)
         }
-        self._courier.post(await self._careful(self._ingestor.deltas, now_us, behind))
+        self._courier.post(await self._careful(self._ingestor.deltas, now_us, behind, final))
         if not self._batch and not self._staged:
             self._failures = 0
 
@@ -188,7 +191,7 @@ class IngestDesk(BaseDesk):
 
     async def _finish(self) -> None:
         await self._land()
-        await self._tick()
+        await self._tick(final=True)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_DELTAS_S):
                 await self._courier.sent()

@@ -49,13 +49,14 @@ class Ingestor(Protocol):
         """Forget all partitions."""
         ...
 
-    def deltas(self, now_us: int, behind: Mapping[int, int]) -> list[Outgoing]:
+    def deltas(self, now_us: int, behind: Mapping[int, int], final: bool = False) -> list[Outgoing]:
         """What is to be sent since the last call; watermarks, where nothing else happened.
 
         Args:
             now_us: the clock, integer microseconds since 1970 UTC.
             behind: partitions that are not read to their end -> when the broker took the last message
                 that was flushed, in microseconds; 0 where there was none since the assignment.
+            final: no later call comes.
         """
         ...
 
@@ -100,8 +101,9 @@ class WorkerSettings:
         gather_s: how long a message waits for company.
         max_flush_messages: in one flush.
         max_flush_bytes: in one flush, unless a single message is larger.
-        tick_s: between two rounds of deltas and watermarks.
-        publish_s: between two publications of an evaluator.
+        tick_s: between two rounds of deltas and watermarks, where no batch brings one sooner.
+        publish_s: between two publications of an evaluator, where no delta brings one sooner.
+        pause_s: between two rounds or publications at least.
         max_deltas_bytes: deltas that wait for the broker; beyond it they are dropped.
         stop_s: limit of a planned stop.
 
@@ -114,11 +116,12 @@ class WorkerSettings:
     group: str = "penstock"
     session_timeout_s: float = 8.0
     heartbeat_s: float = 2.0
-    gather_s: float = 0.1
+    gather_s: float = 0.15
     max_flush_messages: int = 256
     max_flush_bytes: int = 4 * 2**20
     tick_s: float = 0.25
     publish_s: float = 0.5
+    pause_s: float = 0.1
     max_deltas_bytes: int = 64 * 2**20
     stop_s: float = 10.0
 

@@ -114,7 +114,7 @@ class _Life:
 
     def publish(self, now_us: int, final: bool = False) -> None:
         """Tell evaluation what was counted, close what is complete, store the results."""
-        self.evaluator.add(SHARD, self.ingestion.take(now_us))
+        self.evaluator.add(SHARD, self.ingestion.take(now_us, final=final))
         self.evaluator.publish(now_us, final)
 
 

@@ -28,6 +28,8 @@ from .recovery import KINDS, coverage_of, presence_of, recover_shard
 from .store import Store
 from .wire import decode_delta
 
+CHECKPOINT_US = 1_000_000
+
 
 @dataclass(slots=True)
 class _Held:
@@ -36,6 +38,7 @@ class _Held:
     shard: Shard
     judge: Judge
     published: tuple[int, tuple[int, int]] = (-1, (0, 0))
+    published_us: int = 0
 
 
 class Evaluator:
@@ -176,10 +179,14 @@ class Evaluator:
             self._join(held.shard)
             closing = held.shard.close(now_us, final)
             closed_s = held.shard.pipeline.closed_s
+            if closed_s is None:
+                continue
             news = closed_s, held.shard.version
-            if closed_s is not None and (news != held.published or final or closing.anything):
+            # That time passed, or rows came, is no result yet; it is stored so that a restart reads less.
+            stale = news != held.published and now_us - held.published_us >= CHECKPOINT_US
+            if closing.anything or final or stale:
                 closings.append((held, closing))
-                held.published = closed_s, held.shard.version
+                held.published, held.published_us = news, now_us
         if not closings:
             return
         self._store_tiles(closings)

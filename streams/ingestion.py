@@ -32,6 +32,7 @@ from .recovery import coverage_of, known_slices, new_tracker, recover_boots
 from .store import Store
 
 COUNTED: tuple[EventName, ...] = ("request", "step")
+COVERAGE_US = 1_000_000  # boots are stored this often: the ledger tells what a row of theirs lacks
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,8 @@ class Ingestion:
         self._combos = Combos(known_slices(store, configuration))
         self._intake = Intake(self.tracker, self._combos)
         self._collector = Collector(self._combos, self.life)
+        self._unstored: set[str] = set()  # boots that changed since they were stored
+        self._stored_us = 0
 
     def source(self, partition: int) -> Source:
         """The partition in its present life."""
@@ -172,23 +175,38 @@ class Ingestion:
         self._totals["flushes"] += 1
         self._totals["frames"] += len(flush.entries)
 
-    def take(self, now_us: int, behind: Mapping[int, int] | None = None) -> Delta:
-        """Store the boots that changed, and tell what was counted since the last call.
+    def take(
+        self, now_us: int, behind: Mapping[int, int] | None = None, final: bool = False
+    ) -> Delta:
+        """Tell what was counted since the last call; now and then store the boots that changed.
+
+        A boot is told when it changed, and again once it is stored: whoever missed the first telling
+        has read the store before that, or reads it after.
 
         Args:
             now_us: the clock, integer microseconds.
             behind: partitions that are not read to their end -> append time of what was read last.
+            final: no later call comes, so nothing is put off.
 
         Raises:
             StoreError: the boots were not stored; memory must be rebuilt.
         """
         self.tracker.advance(now_us, behind)
         self.tracker.forget(now_us, self._retention_us)
-        boots = self.tracker.changed()
-        presences = self.tracker.presences(boots)
-        if boots:
-            self._serial += 1
-            rows = coverage_rows(boots, self.cuts)
-            self._store.insert("coverage_rows", rows, f"{self.life}-{self._serial}")
+        told = {boot.boot_id for boot in self.tracker.changed()}
+        self._unstored |= told
+        if final or now_us - self._stored_us >= COVERAGE_US:
+            told |= self._store_boots(now_us)
+        presences = self.tracker.presences(told)
         cuts = {s: cut for s, cut in self.cuts.items() if s[0] == self.incarnation}
         return self._collector.take(cuts, self.tracker.watermark_us, presences)
+
+    def _store_boots(self, now_us: int) -> set[str]:
+        """Store all boots that changed since the last time; returns which."""
+        stored = self._unstored & self.tracker.boots.keys()
+        self._unstored, self._stored_us = set(), now_us
+        if stored:
+            self._serial += 1
+            rows = coverage_rows([self.tracker.boots[one] for one in sorted(stored)], self.cuts)
+            self._store.insert("coverage_rows", rows, f"{self.life}-{self._serial}")
+        return stored

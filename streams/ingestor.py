@@ -78,7 +78,7 @@ class Ingestor:
         self._admission = Admission(settings.incarnation, settings.layout, totals)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="penstock-writer")
         self._writing: tuple[Staged, Future[None]] | None = None
-        self._asked: tuple[int, Mapping[int, int]] | None = None
+        self._asked: tuple[int, Mapping[int, int], bool] | None = None
         self._ready: list[Outgoing] = []
         self._read_us: dict[int, int] = {}  # partition -> append time of what was applied last
         self._takers = [
@@ -175,9 +175,8 @@ class Ingestor:
             for name in ("stored", "duplicate", "rejected"):
                 self._totals[name] += sum(getattr(entry, name) for entry in staged.flush.entries)
         if self._asked is not None:
-            now_us, behind = self._asked
-            self._asked = None
-            self._tell(now_us, behind)
+            asked, self._asked = self._asked, None
+            self._tell(*asked)
 
     def _parts(self, messages: Sequence[Message]) -> Iterator[list[tuple[Message, Frame]]]:
         """Messages with their decoded frames, in runs that one insert takes."""
@@ -210,7 +209,7 @@ class Ingestor:
         self._writing = staged, self._writer.submit(_durably, ingestion, partitions, staged)
         ingestion.count(staged)
 
-    def deltas(self, now_us: int, behind: Mapping[int, int]) -> list[Outgoing]:
+    def deltas(self, now_us: int, behind: Mapping[int, int], final: bool = False) -> list[Outgoing]:
         """What evaluation is told since the last call, a message for every shard.
 
         While rows are being written it is put off: what is told must be durable.
@@ -222,14 +221,14 @@ class Ingestor:
             return []
         # Nothing read yet: nothing is known of its time, and the watermark stands still.
         behind = {p: read_us or self._read_us.get(p, 0) for p, read_us in behind.items()}
-        self._asked = now_us, behind
-        if self._writing is None or self._writing[1].done():
+        self._asked = now_us, behind, final
+        if final or self._writing is None or self._writing[1].done():
             self.settle()
         ready, self._ready = self._ready, []
         return ready
 
-    def _tell(self, now_us: int, behind: Mapping[int, int]) -> None:
-        delta = self._known().take(now_us, behind)
+    def _tell(self, now_us: int, behind: Mapping[int, int], final: bool) -> None:
+        delta = self._known().take(now_us, behind, final)
         self._ready += [
             Outgoing(PANES, shard, b"", self._encoded(delta.restricted(takes)))
             for shard, takes in enumerate(self._takers)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from . import metrics as m
@@ -265,9 +265,9 @@ class BootTracker:
         self._changed.clear()
         return boots
 
-    def presences(self, changed: Sequence[Boot]) -> list[Presence]:
-        """What evaluation has to know of boots: of those that changed, and of those just adopted."""
-        ids = {boot.boot_id for boot in changed} | self._adopted
+    def presences(self, wanted: Collection[str]) -> list[Presence]:
+        """What evaluation has to know of boots: of those named, and of those just adopted."""
+        ids = self._adopted.union(wanted)
         self._adopted.clear()
         return [self._presence(self.boots[boot_id]) for boot_id in sorted(ids & self.boots.keys())]
 

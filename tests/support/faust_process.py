@@ -138,7 +138,7 @@ class RecordingIngestor:
                 cuts[message.partition] = message.offset
         return cuts
 
-    def deltas(self, now_us: int, behind: Mapping[int, int]) -> list[Outgoing]:
+    def deltas(self, now_us: int, behind: Mapping[int, int], final: bool = False) -> list[Outgoing]:
         self._ledger.check()
         told = {"cuts": self._cuts, "behind": behind, "now_us": now_us}
         return [Outgoing(PANES, 0, b"", json.dumps(told).encode())]

@@ -62,14 +62,14 @@ def tracker() -> BootTracker:
 def losses_of(boots: BootTracker) -> Counter[tuple[int, int]]:
     """What is missing of all boots, as evaluation is told."""
     total: Counter[tuple[int, int]] = Counter()
-    for presence in boots.presences([*boots.boots.values()]):
+    for presence in boots.presences(boots.boots):
         total.update(presence.losses)
     return total
 
 
 def told(boots: BootTracker) -> Fleet:
     fleet = Fleet()
-    fleet.tell(boots.presences([*boots.boots.values()]))
+    fleet.tell(boots.presences(boots.boots))
     return fleet
 
 
@@ -81,7 +81,7 @@ def test_a_hole_counts_in_the_pane_behind_it_until_it_is_filled() -> None:
     assert fleet.losses() == {"b": {(20, m.MISSING): 3}}
     filling = entry(ranges=[(5, 8)], next_seq=8, clock_us=15 * S)
     boots.apply(filling)
-    change = fleet.tell(boots.presences(boots.changed()))
+    change = fleet.tell(boots.presences([boot.boot_id for boot in boots.changed()]))
     assert change == {(20, m.MISSING): -3}
     assert fleet.losses() == {}
     assert filling.coverage()[10, m.RECEIVED] == 3
