@@ -31,6 +31,7 @@ from penstock.streams.store import Store
 from penstock.tests.support.kafka import Broker
 
 BARE_ROWS = 25_000  # in one insert
+JOINED_S = 12.0  # after which two processors share the partitions
 GOAL_PER_S, GOAL_BARE, GOAL_FAUST, GOAL_CLICKHOUSE = 200_000, 0.4, 15, 6
 GOAL_CATCH_UP, GOAL_ROW_S, GOAL_CELL_S, GOAL_RECOVERY_S, GOAL_FLAT = 5, 0.5, 3.5, 13.0, 1.3
 ROWS = "SELECT count() AS n FROM penstock.requests_rows"
@@ -249,8 +250,12 @@ def spread(folder: Path, broker: Broker, sizes: Sizes, run: Run) -> None:
     for partitions, workers in cases:
         with load.stack(folder / f"spread-{partitions}-{workers}", broker, partitions) as stack:
             frames = load.build(partitions, sizes.spread_events)
+            if workers > 1:  # else the second one would join when half is done
+                for _ in range(workers):
+                    stack.worker()
+                time.sleep(JOINED_S)
             load.produce(broker.bootstrap, frames)
-            run = drain(stack, len(frames) * load.FRAME_EVENTS, workers)
+            run = drain(stack, len(frames) * load.FRAME_EVENTS, 0 if workers > 1 else 1)
         name = f"{partitions} partitions, processors: {workers}"
         found[name] = run.cpu
         print(

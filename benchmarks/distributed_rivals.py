@@ -82,7 +82,8 @@ def clickhouse_reader(bootstrap: str, topic: str, expected: int) -> None:
             f" kafka_broker_list = '{bootstrap}', kafka_topic_list = '{topic}',"
             " kafka_group_name = 'rival-clickhouse', kafka_format = 'JSONEachRow',"
             " kafka_num_consumers = 2, kafka_thread_per_consumer = 1,"
-            " kafka_max_block_size = 65536, kafka_flush_interval_ms = 500,"
+            # Of a default block, 65,536, all messages would be there at once: nothing to divide by.
+            " kafka_max_block_size = 5000, kafka_flush_interval_ms = 500,"
             " input_format_skip_unknown_fields = 1"
         )
         opened.query(
