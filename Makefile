@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 CHROMIUM := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 
-.PHONY: help demo test test-fast check faults compose-test bench simulate lock browser kafka clean
+TOOLS := $(CURDIR)/.build/prometheus/usr/bin
+
+.PHONY: help demo test test-fast check faults compose-test bench simulate lock browser kafka prometheus clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,9 +35,9 @@ demo: $(VENV)/server ## replay an hour of real traffic with a canary, watch it, 
 	@$(BIN)/penstock demo $(ARGS)
 
 # Unit tests share nothing, so two run at a time; what starts processes has the machine to itself.
-test: $(VENV)/dev .build/package/penstock browser kafka ## every test
-	@$(BIN)/python -m pytest tests/unit -n 2 --dist worksteal --cov --cov-report= $(ARGS)
-	@$(BIN)/python -m pytest --ignore tests/unit --cov --cov-append --cov-report=term $(ARGS)
+test: $(VENV)/dev .build/package/penstock browser kafka prometheus ## every test
+	@PATH="$(TOOLS):$$PATH" $(BIN)/python -m pytest tests/unit -n 2 --dist worksteal --cov --cov-report= $(ARGS)
+	@PATH="$(TOOLS):$$PATH" $(BIN)/python -m pytest --ignore tests/unit --cov --cov-append --cov-report=term $(ARGS)
 
 test-fast: $(VENV)/dev ## the inner loop, under two minutes
 	@PENSTOCK_EXAMPLES=$${PENSTOCK_EXAMPLES:-4} $(BIN)/python -m pytest -m "not slow and not browser" tests/unit tests/contract $(ARGS)
@@ -76,6 +78,17 @@ kafka: $(VENV)/dev
 	@if command -v java >/dev/null && command -v mvn >/dev/null; then \
 		$(BIN)/python -c "from penstock.tests.support.kafka_node import prepared; prepared()"; \
 	else echo "no java or mvn: tests that need Kafka will say so"; fi
+
+# A real Alertmanager and promtool for the tests, taken out of Debian's packages without their services.
+# Alertmanager reads its templates from where the package has them.
+prometheus:
+	@if command -v promtool >/dev/null && command -v prometheus-alertmanager >/dev/null || [ -x $(TOOLS)/promtool ]; then :; \
+	elif command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null; then \
+		echo "fetching Prometheus and Alertmanager"; rm -rf .build/prometheus && mkdir -p .build/prometheus && cd .build/prometheus && \
+		{ [ "$$(id -u)" != 0 ] || apt-get update -qq; } && apt-get download -qq prometheus prometheus-alertmanager 2>/dev/null && \
+		for package in *.deb; do dpkg-deb -x $$package . || exit 1; done && \
+		{ [ "$$(id -u)" != 0 ] || cp -rn usr/share/prometheus /usr/share/; }; \
+	else echo "no promtool, no alertmanager: tests that need them will say so"; fi
 
 clean: ## remove what was built
 	rm -rf $(VENV) .build build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

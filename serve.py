@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import os
 import signal
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import uvicorn
 
@@ -15,8 +18,10 @@ from .api.app import build_app
 from .api.auth import Access
 from .schemas.config import load
 from .schemas.errors import InvalidConfiguration
+from .schemas.ports import IngestPort, PipelineStatus, Receipt
 from .streams.embedded import EmbeddedRunner
 from .streams.migrate import migrate
+from .streams.notifier import Notifier, notifier_of
 from .streams.seal import Sealer, load_or_make_key
 from .streams.store import RETRY_S, Store
 
@@ -43,13 +48,30 @@ def listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
+class _Counted:
+    """Ingestion, with the counters of the notifier beside its own."""
+
+    def __init__(self, ingest: IngestPort, notifier: Notifier) -> None:
+        self._ingest = ingest
+        self._notifier = notifier
+
+    async def post(
+        self, body: bytes, form: Literal["frames", "json"], idempotency_key: str | None
+    ) -> Receipt:
+        return await self._ingest.post(body, form, idempotency_key)
+
+    def status(self) -> PipelineStatus:
+        status = self._ingest.status()
+        return replace(status, totals={**status.totals, **self._notifier.totals})
+
+
 def serve(
     data: Path, url: str | None, host: str, port: int, config: Path | None, keys: bool | None
 ) -> None:
     """Run until interrupted; without `url` the store is chdb in the data folder.
 
     Raises:
-        InvalidConfiguration: the configuration file has mistakes.
+        InvalidConfiguration: the configuration file has mistakes, or a secret of a receiver is missing.
         StoreError: the store cannot be opened.
     """
     logging.basicConfig(
@@ -65,7 +87,10 @@ def serve(
     listener = listen(host, port)
     sealer = Sealer(load_or_make_key(data / "sealing.key"))
     runner = EmbeddedRunner(store, configuration, sealer)
+    notifier = notifier_of(store, configuration, os.environ)
     runner.start()
+    if notifier is not None:
+        notifier.start()
     required = keys if keys is not None else not is_loopback(host)
     access = Access(required=required, keys_path=data / "keys.json")
     bound = listener.getsockname()[1]
@@ -76,12 +101,15 @@ def serve(
             "API keys are asked for: penstock keys create --data %s --name me --scope read", data
         )
     server: uvicorn.Server
-    app = build_app(runner, store, configuration, access, is_stopping=lambda: server.should_exit)
+    ingest = runner if notifier is None else _Counted(runner, notifier)
+    app = build_app(ingest, store, configuration, access, is_stopping=lambda: server.should_exit)
     server = uvicorn.Server(
         uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
     )
     try:
         server.run(sockets=[listener])
     finally:
+        if notifier is not None:
+            notifier.stop()
         runner.stop()
         store.close()

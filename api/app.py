@@ -12,13 +12,30 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from ..schemas.config import Configuration
-from ..schemas.ports import IngestPort, StoreReader
-from . import coverage, events, gates, health, live, metrics, page, problems, releases, requests
+from ..schemas.ports import IngestPort
+from . import (
+    alerts,
+    costs,
+    coverage,
+    events,
+    gates,
+    health,
+    live,
+    metrics,
+    page,
+    problems,
+    releases,
+    requests,
+    slos,
+)
 from . import windows as windows_module
 from .answers import Answer
 from .auth import Access, Guard
 from .keys import SCOPES, Scope
 from .models import LiveMessage
+from .silences import Said, SignalStore
+
+Guarded = tuple[APIRouter, tuple[Scope, ...]]
 
 _DESCRIPTION = """\
 Events in, windows and verdicts out. Errors are `application/problem+json`; times are ISO 8601 in
@@ -27,7 +44,7 @@ UTC; null is a value that cannot be told, never zero. docs/api.md has an example
 
 def build_app(
     ingest: IngestPort,
-    store: StoreReader,
+    store: SignalStore,
     configuration: Configuration,
     access: Access,
     *,
@@ -40,13 +57,14 @@ def build_app(
 
     Args:
         ingest: takes events in.
-        store: runs read-only SQL; blocking, so its callers run in threads.
-        configuration: limits and gates.
+        store: runs read-only SQL, and takes in silences and acknowledgements; blocking, so its
+            callers run in threads.
+        configuration: limits, gates, SLOs, alerts and costs.
         access: whether keys are needed, and where they are.
         is_stopping: whether the server was told to end. Open streams and waits end within half a
             second then; uvicorn waits for them (`lambda: server.should_exit`).
         monotonic_s: clock of rate limits.
-        wall_us: clock of the live stream, integer microseconds since 1970.
+        wall_us: clock of the live stream and of silences, integer microseconds since 1970.
         parts: what else this process needs to be ready, by name: each tells why it does not work.
     """
     version = metadata.version("penstock")
@@ -64,7 +82,7 @@ def build_app(
     verdicts = gates.Verdicts(store, configuration.gates, lambda: ingest.status().watermark_us)
     reader = live.LiveReader(store, verdicts, ingest, wall_us)
     checks = health.Health(ingest, store, configuration.limits, version, parts)
-    guarded: tuple[tuple[APIRouter, tuple[Scope, ...]], ...] = (
+    guarded: tuple[Guarded, ...] = (
         (events.routes(ingest, configuration.limits.max_body_mb), ("ingest",)),
         (windows_module.routes(store), ("read",)),
         (requests.routes(store, lambda: ingest.status().newest_event_us), ("read",)),
@@ -74,6 +92,7 @@ def build_app(
         (live.routes(reader, is_stopping), ("read",)),
         (health.routes(checks), ("read",)),
         (metrics.routes(ingest, store, version), ("read",)),
+        *_signal_routes(store, configuration, wall_us),
         (_openapi_routes(app), SCOPES),
     )
     app.include_router(health.open_routes(checks))
@@ -81,6 +100,20 @@ def build_app(
         app.include_router(router, dependencies=[Depends(guard.needs(*scopes))])
     page.install(app)
     return app
+
+
+def _signal_routes(
+    store: SignalStore, configuration: Configuration, wall_us: Callable[[], int]
+) -> tuple[Guarded, ...]:
+    """SLOs, alerts and costs; what changes what people are told needs `admin`."""
+    said = Said(store, configuration.alerts.silences, wall_us)
+    raised = alerts.Alerts(store, configuration.alerts, said)
+    return (
+        (slos.routes(slos.Slos(store, configuration.objectives)), ("read",)),
+        (alerts.read_routes(raised, said), ("read",)),
+        (alerts.write_routes(raised, said), ("admin",)),
+        (costs.routes(costs.Costs(store, configuration.costs.budgets)), ("read",)),
+    )
 
 
 def describe(app: FastAPI) -> dict[str, Any]:

@@ -26,11 +26,13 @@ _TYPES: dict[Kind, Any] = {
 }
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """An answer: fields that are not documented are a mistake of ours."""
+
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
 
-class _Arrival(_Strict):
+class _Arrival(Strict):
     append_ts: datetime = Field(description="When Penstock (or the broker) took the row.")
     clock_ahead_us: int = Field(description="By how much ts lay in the future before clamping.")
     late: bool = Field(description="Arrived after its 1 s cell had closed.")
@@ -57,7 +59,7 @@ def _step_model() -> Any:
         for spec in fields_of("step")
         if spec.name in STEP_DETAIL
     }
-    return create_model("StepRow", __base__=_Strict, **fields)
+    return create_model("StepRow", __base__=Strict, **fields)
 
 
 def _quarantine_model() -> Any:
@@ -69,7 +71,7 @@ def _quarantine_model() -> Any:
         str,
         Field(description="What a person may see of it: redacted, cut short."),
     )
-    return create_model("QuarantineRow", __base__=_Strict, **fields)
+    return create_model("QuarantineRow", __base__=Strict, **fields)
 
 
 if TYPE_CHECKING:  # a checker cannot see into models that are made from the catalogue
@@ -90,7 +92,7 @@ else:
     QuarantineRow = _quarantine_model()
 
 
-class RejectionAnswer(_Strict):
+class RejectionAnswer(Strict):
     """One row that was not stored."""
 
     index: int = Field(description="Position within the request.", examples=[3])
@@ -98,7 +100,7 @@ class RejectionAnswer(_Strict):
     detail: str = Field(examples=["latency_ms is -5"])
 
 
-class ReceiptAnswer(_Strict):
+class ReceiptAnswer(Strict):
     """What became of a POST: every row is in exactly one of the three counts."""
 
     accepted: int = Field(examples=[499])
@@ -107,7 +109,7 @@ class ReceiptAnswer(_Strict):
     rejections: list[RejectionAnswer] = Field(description="The first 100.")
 
 
-class WindowPoint(_Strict):
+class WindowPoint(Strict):
     """A window of one slice."""
 
     end: datetime = Field(
@@ -123,7 +125,7 @@ class WindowPoint(_Strict):
     coverage_state: str = Field(description="ok, partial, unknown or no_data.", examples=["ok"])
 
 
-class WindowSeries(_Strict):
+class WindowSeries(Strict):
     """The windows of one slice, oldest first."""
 
     slice: dict[str, str] = Field(
@@ -132,7 +134,7 @@ class WindowSeries(_Strict):
     points: list[WindowPoint]
 
 
-class WindowsAnswer(_Strict):
+class WindowsAnswer(Strict):
     """Windows by slice."""
 
     window: str = Field(examples=["1m"])
@@ -141,14 +143,14 @@ class WindowsAnswer(_Strict):
     series: list[WindowSeries]
 
 
-class RequestsAnswer(_Strict):
+class RequestsAnswer(Strict):
     """A page of requests, newest first."""
 
     requests: list[RequestListRow]
     next_cursor: str | None = Field(description="For the next page; null on the last one.")
 
 
-class RequestDetail(_Strict):
+class RequestDetail(Strict):
     """A request and what belongs to it."""
 
     request: RequestRow
@@ -161,13 +163,13 @@ class RequestDetail(_Strict):
     steps_total: int = Field(description="How many steps that are.")
 
 
-class ReleasesAnswer(_Strict):
+class ReleasesAnswer(Strict):
     """Release markers, newest first."""
 
     releases: list[ReleaseRow]
 
 
-class CoverageCounts(_Strict):
+class CoverageCounts(Strict):
     """What was sent and what became of it."""
 
     expected: int = Field(description="Events sent, as far as is known.")
@@ -206,14 +208,14 @@ class CoverageRow(CoverageCounts):
     identified: bool = Field(description="Its events carry an identity.")
 
 
-class CoverageAnswer(_Strict):
+class CoverageAnswer(Strict):
     """What was sent and what arrived."""
 
     workers: list[CoverageRow] = Field(description="Boots, the most recently heard first.")
     totals: CoverageTotals
 
 
-class QuarantineAnswer(_Strict):
+class QuarantineAnswer(Strict):
     """A page of rejected rows, newest first."""
 
     rows: list[QuarantineRow]
@@ -245,7 +247,7 @@ class VerdictAnswer(BaseModel):
     text: str = Field(description="One sentence for people.")
 
 
-class GateAnswer(_Strict):
+class GateAnswer(Strict):
     """A gate and its newest verdict."""
 
     id: str = Field(examples=["canary"])
@@ -255,13 +257,13 @@ class GateAnswer(_Strict):
     latest: VerdictAnswer
 
 
-class GatesAnswer(_Strict):
+class GatesAnswer(Strict):
     """Every gate of the configuration."""
 
     gates: list[GateAnswer]
 
 
-class LiveMessage(_Strict):
+class LiveMessage(Strict):
     """One server-sent event of /v1/live."""
 
     now: datetime
@@ -283,14 +285,14 @@ class Component(BaseModel):
     detail: str = Field(description="Empty while all is well.")
 
 
-class HealthAnswer(_Strict):
+class HealthAnswer(Strict):
     """The process answers."""
 
     status: Literal["ok"]
     version: str
 
 
-class DetailedHealthAnswer(_Strict):
+class DetailedHealthAnswer(Strict):
     """Each part, really checked."""
 
     status: Literal["ok", "degraded", "failed"] = Field(description="The worst of the parts.")
@@ -298,7 +300,7 @@ class DetailedHealthAnswer(_Strict):
     components: dict[str, Component]
 
 
-class ReadyAnswer(_Strict):
+class ReadyAnswer(Strict):
     """The service can do its work."""
 
     status: Literal["ready"]

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import pyarrow as pa
+
 from ..schemas.config import Configuration
 from ..schemas.errors import StoreError
 from ..schemas.ports import PipelineStatus, Receipt
@@ -34,6 +36,9 @@ class _Nothing:
 
     def free_bytes(self) -> int | None:
         return None
+
+    def insert(self, name: str, rows: pa.Table, token: str) -> None:
+        raise StoreError("nothing is plugged in")
 
 
 def document() -> str:

@@ -24,7 +24,7 @@ BY_ID = f"{BOUNDED}, use_skip_indexes_if_final_exact_mode = 0"
 _COUNTS = (
     "requests", "ok", "errors", "timeouts", "cancelled", "rejected_requests", "overdue",
     "input_tokens", "output_tokens", "cached_tokens", "safety_violations", "feedback", "steps",
-    "preemptions", "expected", "received", "missing", "late", "duplicate", "rejected", "gap",
+    "preemptions", "cache_evictions", "expected", "received", "missing", "late", "duplicate", "rejected", "gap",
     "workers",
 )  # fmt: skip
 _RATIOS = (
@@ -32,7 +32,9 @@ _RATIOS = (
     "cost_per_1k_tokens_usd", "cache_hit_rate", "safety_rate", "quality_mean", "acceptance_rate",
     "accuracy", "step_ms_p50", "step_ms_p99", "queue_depth_mean", "queue_depth_p99",
     "batch_fill_mean", "kv_cache_usage_mean", "kv_cache_usage_p99", "gpu_utilization_mean",
-    "gpu_memory_ratio_p99", "coverage",
+    "gpu_memory_ratio_p99", "batch_size_mean", "running_mean", "retry_rate_mean",
+    "cpu_utilization_mean", "gpu_temperature_c_max", "model_load_s_max", "healthy_replicas_min",
+    "healthy_replicas_ratio", "coverage",
 )  # fmt: skip
 WINDOW_METRICS = frozenset(
     (

@@ -29,10 +29,12 @@ _JSON = click.option(
 )
 
 
-def _since(ctx: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
-    """A time as integer microseconds UTC: so long ago, or ISO 8601."""
-    if text is None:
-        return None
+def since_us(text: str) -> int:
+    """Integer microseconds UTC of so long ago, or of a time in ISO 8601.
+
+    Raises:
+        BadParameter: it is neither.
+    """
     if ago := _AGO.match(text):
         return time.time_ns() // 1000 - int(float(ago[1]) * _SECONDS[ago[2]] * 1_000_000)
     try:
@@ -43,6 +45,10 @@ def _since(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
         ) from (error)
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return int(moment.timestamp() * 1_000_000)
+
+
+def _since(ctx: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
+    return None if text is None else since_us(text)
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""`penstock up`, `migrate`, `check`: the embedded server and its store."""
+"""`penstock up`, `migrate`: the embedded server and its store."""
 
 from __future__ import annotations
 
@@ -102,18 +102,3 @@ def migrate(
 def _print_sql(statements: Sequence[str]) -> None:
     for statement in statements:
         click.echo(f"{statement};\n")
-
-
-@click.command()
-@click.argument("config", type=click.Path(path_type=Path))
-def check(config: Path) -> None:
-    """Validate a penstock.yaml; exit code 1 with every mistake and its line.
-
-    \b
-    Example:
-      penstock check penstock.yaml
-    """
-    from ..schemas.config import load
-
-    found = load(config)
-    click.echo(f"{config} is valid: {len(found.gates)} gates")

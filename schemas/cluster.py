@@ -32,6 +32,15 @@ SHARDING: Mapping[str, str] = {
     "coverage_rows": "cityHash64(worker_id, boot_id)",
     "verdicts_rows": "cityHash64(gate_id, epoch)",
     "checkpoints_rows": "cityHash64(partition)",
+    "alert_transitions_rows": "cityHash64(alert_id)",
+    "slo_status_rows": "cityHash64(slo_id)",
+    "cost_status_rows": "cityHash64(budget_id)",
+    "audit_log_rows": "cityHash64(chain)",
+    "silences_rows": "cityHash64(id)",
+    "acknowledgements_rows": "cityHash64(alert_id)",
+    "signal_states_rows": "cityHash64(kind, id)",
+    "deliveries_rows": "cityHash64(key)",
+    "leases_rows": "cityHash64(name)",
 }
 # Tables of a few rows live on the first shard.
 SMALL = ("schema_migrations", "settings", "probe", "incarnations", "redrives")
@@ -171,17 +180,19 @@ _MIGRATIONS = (
     f"SELECT, INSERT, CREATE DATABASE, CREATE TABLE, CREATE VIEW, DROP VIEW, ALTER TABLE, ALTER VIEW"
     f" ON {DATABASE}.*"
 )
+# Beside the probe, what people set through the API.
+_SET = ("probe", "silences_rows", "acknowledgements_rows")
 GRANTS: Mapping[str, tuple[str, ...]] = {
     "migrator": (_MIGRATIONS,),
     "writer": (f"SELECT, INSERT, ALTER DELETE ON {DATABASE}.*",),
-    "api": (_READ, f"INSERT ON {DATABASE}.probe"),
+    "api": (_READ, *(f"INSERT ON {DATABASE}.{name}" for name in _SET)),
     "reader": (_READ,),
 }
 # ON CLUSTER and Distributed tables need rights that are not of a database.
 CLUSTER_GRANTS: Mapping[str, tuple[str, ...]] = {
     "migrator": ("CLUSTER, REMOTE ON *.*", "SELECT ON system.clusters"),
     "writer": ("CLUSTER ON *.*",),
-    "api": (f"INSERT ON {DATABASE}.{local('probe')}",),
+    "api": tuple(f"INSERT ON {DATABASE}.{local(name)}" for name in _SET),
     "reader": (),
 }
 # Setting -> (value, highest value that a query may ask for; None: any). As in secrets_init.py, which

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from .alerts.rules import AlertRule
+from .alerts.section import Alerts
+from .costs.section import Costs
+from .drift.monitors import DriftConfiguration
 from .errors import InvalidConfiguration
+from .signals import Problem, implied_rules, signal_ids, signal_problems
+from .slo.objective import Composite, Objective
+from .slo.section import SloSection, objectives_of
 
 
 class _Model(BaseModel):
@@ -145,9 +154,29 @@ class Configuration(_Model):
     """The whole of penstock.yaml."""
 
     gates: tuple[AbsoluteGate, ...] = ()
+    slos: SloSection = ()
+    alerts: Alerts = Alerts.model_validate({})
+    costs: Costs = Costs.model_validate({})
+    drift: DriftConfiguration = DriftConfiguration.model_validate({})
     retention: Retention = Retention.model_validate({})
     limits: Limits = Limits.model_validate({})
     time: Time = Time.model_validate({})
+
+    @cached_property
+    def objectives(self) -> tuple[Objective | Composite, ...]:
+        """What `slos` asks for, presets and documents written out."""
+        return objectives_of(self.slos)
+
+    @cached_property
+    def rules(self) -> tuple[AlertRule, ...]:
+        """Alert rules: those that are written, and those that objectives and budgets bring along."""
+        written = self.alerts.rules
+        return (*written, *implied_rules(self.objectives, self.costs.budgets, written))
+
+    @property
+    def has_signals(self) -> bool:
+        """Whether there is anything to evaluate beside windows and gates."""
+        return bool(self.rules or self.objectives or self.costs.budgets)
 
 
 def load(path: Path | None) -> Configuration:
@@ -184,11 +213,25 @@ def parse(text: str, name: str = "penstock.yaml") -> Configuration:
             for item in error.errors()
         ]
         raise InvalidConfiguration("\n".join(lines)) from error
-    ids = [gate.id for gate in configuration.gates]
-    repeated = sorted({gate for gate in ids if ids.count(gate) > 1})
-    if repeated:
-        raise InvalidConfiguration(f"{name}: gate ids must be unique: {', '.join(repeated)}")
+    wrong = [
+        f"{name}:{_line(node, where)}: {'.'.join(map(str, where))}: {what}"
+        for where, what in _problems(configuration)
+    ]
+    if wrong:
+        raise InvalidConfiguration("\n".join(wrong))
     return configuration
+
+
+def _problems(configuration: Configuration) -> Iterator[Problem]:
+    """What does not fit together between the parts of a file."""
+    ids = [gate.id for gate in configuration.gates]
+    for at, gate in enumerate(ids):
+        if gate in ids[:at]:
+            yield ("gates", at, "id"), f"gate ids must be unique: {gate}"
+    known = signal_ids(
+        configuration.objectives, configuration.costs.budgets, configuration.drift.monitors
+    )
+    yield from signal_problems(configuration.alerts.rules, known)
 
 
 def _line(node: yaml.Node | None, location: tuple[int | str, ...]) -> int:

@@ -25,7 +25,14 @@ _GRANTS: dict[Role, tuple[str, ...]] = {
         "GRANT CREATE TEMPORARY TABLE, SHOW DATABASES ON *.*",
     ),
     "reader": ("GRANT SHOW, SELECT ON penstock.*", _DEFAULT),
-    "api": ("GRANT SHOW, SELECT ON penstock.*", "GRANT INSERT ON penstock.probe", _DEFAULT),
+    # Beside the probe, what people set through the API.
+    "api": (
+        "GRANT SHOW, SELECT ON penstock.*",
+        "GRANT INSERT ON penstock.probe",
+        "GRANT INSERT ON penstock.silences_rows",
+        "GRANT INSERT ON penstock.acknowledgements_rows",
+        _DEFAULT,
+    ),
 }
 
 # Settings that name a file or an address, hold SQL that no check sees, change the language, or decide

@@ -16,7 +16,7 @@ from .audit_report import Checkpoint, Finding, Report, Scope
 from .audit_tiles import TileAudit
 from .audit_windows import Windows
 from .core.boots import Losses
-from .core.gating import counters_for
+from .core.configured import configured_counters
 from .core.ingest import DAY_US
 from .core.slices import Combos, SliceRegistry
 from .core.tiles import SECOND_US
@@ -72,7 +72,7 @@ def examine(
     check_ledger(store, scope, report)
     check_boots(store, scope, report)
     check_checkpoints(store, scope, report)
-    counters = counters_for(configuration.gates)
+    counters = configured_counters(configuration)
     recount = Recount(store, Combos(SliceRegistry(_NO_CAP, _NO_CAP)), counters)
     chosen = Windows(store, scope, report, recount, windows)
     tiles = TileAudit(store, counters, scope, report, chosen, recount)

@@ -1,4 +1,4 @@
-"""Evaluation: deltas become panes, windows and verdicts in the store, for any number of shards."""
+"""Evaluation: deltas become panes, windows, verdicts and signals in the store, for any number of shards."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import pyarrow as pa
 
 from ..schemas.config import Configuration
 from ..schemas.errors import InvalidFrame, StoreError
+from .core.configured import configured_counters
 from .core.counting import counted
 from .core.delta import Delta, Source
-from .core.gating import Marker, counters_for
+from .core.gating import Marker
 from .core.ingest import DAY_US
 from .core.pipeline import Closing
 from .core.shard import Shard, above
@@ -25,6 +26,7 @@ from .judge import Judge, stored_markers
 from .publish import checkpoint_rows, tile_rows, verdict_rows, version_of, window_rows
 from .readback import joined_feedback, ledger_above, ledger_cuts, rows_above, stored_boots
 from .recovery import KINDS, coverage_of, presence_of, recover_shard
+from .signals import Signals, signals_of
 from .store import Store
 from .wire import decode_delta
 
@@ -33,20 +35,21 @@ CHECKPOINT_US = 1_000_000
 
 @dataclass(slots=True)
 class _Held:
-    """A shard with its gates."""
+    """A shard with its gates and signals."""
 
     shard: Shard
     judge: Judge
+    signals: Signals | None = None
     published: tuple[int, tuple[int, int]] = (-1, (0, 0))
     published_us: int = 0
 
 
 class Evaluator:
-    """Windows, gates and their rows in the store. Not for several threads at once.
+    """Windows, gates, signals and their rows in the store. Not for several threads at once.
 
     Args:
         store: migrated.
-        configuration: gates and limits.
+        configuration: gates, signals and limits.
         shards: how many there are in all.
         totals: counters of the process, added to.
         clock: integer microseconds UTC.
@@ -65,7 +68,7 @@ class Evaluator:
         self._shards = shards
         self._totals = totals
         self._clock = clock
-        self._counters = counters_for(configuration.gates)
+        self._counters = configured_counters(configuration)
         self._life = uuid.uuid4().hex
         self._serial = itertools.count()
         self._held: dict[int, _Held] = {}
@@ -88,7 +91,9 @@ class Evaluator:
             self._store, self._configuration, self._counters, shard, self._shards, now_us
         )
         gates = [g for g in self._configuration.gates if gate_shard(g, self._shards) == shard]
-        self._held[shard] = _Held(rebuilt, Judge(self._store, gates, rebuilt, self._markers))
+        judge = Judge(self._store, gates, rebuilt, self._markers)
+        signals = signals_of(self._store, self._configuration, rebuilt, self._shards, self._insert)
+        self._held[shard] = _Held(rebuilt, judge, signals)
 
     def release(self, shard: int) -> None:
         """Let go of a shard."""
@@ -184,13 +189,22 @@ class Evaluator:
             news = closed_s, held.shard.version
             # That time passed, or rows came, is no result yet; it is stored so that a restart reads less.
             stale = news != held.published and now_us - held.published_us >= CHECKPOINT_US
-            if closing.anything or final or stale:
+            lags = held.signals is not None and held.signals.lags
+            if closing.anything or final or stale or lags:
                 closings.append((held, closing))
                 held.published, held.published_us = news, now_us
         if not closings:
             return
         self._store_tiles(closings)
-        self._insert("checkpoints_rows", checkpoint_rows([h.shard for h, _ in closings], now_us))
+        signals = [
+            "" if held.signals is None else held.signals.evaluate(closing, now_us)
+            for held, closing in closings
+        ]
+        shards = [held.shard for held, _ in closings]
+        self._insert("checkpoints_rows", checkpoint_rows(shards, now_us, signals))
+        for held, _ in closings:
+            if held.signals is not None:
+                self._totals["alert_transitions"] += held.signals.commit()
         # Last: a verdict that was lost is told again from the stored cells.
         verdicts = [row for held, closing in closings for row in held.judge.judge(closing)]
         if verdicts:

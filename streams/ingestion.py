@@ -20,9 +20,9 @@ from ..schemas.errors import StoreError
 from ..schemas.events import EventName
 from ..schemas.redaction import DEFAULT, Redaction
 from .core import metrics as m
+from .core.configured import configured_counters
 from .core.counting import counted
 from .core.delta import Collector, Delta, Source
-from .core.gating import counters_for
 from .core.ingest import DAY_US, TABLES, Flush
 from .core.intake import Intake
 from .core.slices import Combos
@@ -71,7 +71,7 @@ class Ingestion:
         self.incarnation = incarnation
         self._totals = totals
         self._redaction = redaction
-        self._counters: Sequence[m.Threshold | m.CostScore] = counters_for(configuration.gates)
+        self._counters: Sequence[m.Threshold | m.CostScore] = configured_counters(configuration)
         self._retention_us = configuration.retention.warm_days * DAY_US
         self.life = uuid.uuid4().hex  # tokens of one life never repeat those of another
         self._serial = 0

@@ -263,6 +263,9 @@ def _retain(settings: Mapping[str, str], retention: Retention) -> list[str]:
     wanted |= {
         "windows": f"end + INTERVAL {cold} DAY",
         "verdicts": f"toDateTime(as_of) + INTERVAL {cold} DAY",
+        "alert_transitions": f"at + INTERVAL {cold} DAY",
+        "slo_status": f"as_of + INTERVAL {cold} DAY",
+        "cost_status": f"as_of + INTERVAL {cold} DAY",
     }
     wanted |= dict.fromkeys(
         ("frames", "quarantine"), f"toDateTime(append_ts) + INTERVAL {warm} DAY"

@@ -194,8 +194,10 @@ def window_rows(
     return pa.concat_tables(parts) if parts else None
 
 
-def checkpoint_rows(shards: Sequence[Shard], now_us: int) -> pa.Table:
-    """How far publication has come, for `checkpoints_rows`."""
+def checkpoint_rows(
+    shards: Sequence[Shard], now_us: int, signals: Sequence[str] | None = None
+) -> pa.Table:
+    """How far publication has come, for `checkpoints_rows`, with the signals of each shard."""
     versions = [shard.version for shard in shards]
     losses = [
         [
@@ -221,6 +223,7 @@ def checkpoint_rows(shards: Sequence[Shard], now_us: int) -> pa.Table:
             ),
             "cuts": pa.array(cuts, _CUTS),
             "losses": pa.array(losses, _LOSSES),
+            "signals": signals or [""] * len(shards),
             "at": timestamps([now_us] * len(shards)),
             "version": pa.array([version_of(*version) for version in versions], pa.uint64()),
         }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -13,10 +14,12 @@ from .core.delta import Cuts, Source
 from .core.history import Load
 from .core.ingest import TABLES
 from .core.metrics import REQUEST_SKETCHES
-from .core.slices import DIMENSIONS, SliceRegistry, stored_slice
+from .core.slices import DIMENSIONS, Slice, SliceRegistry, stored_slice
 from .core.tiles import SECOND_US, Span, Tile
 from .publish import tiles_from
 from .store import Store
+
+TILES_AT_ONCE = 1440  # of signals: a day of minutes, two months of hours
 
 _DIMENSIONS = ", ".join(DIMENSIONS)
 _STEP_DIMENSIONS = "model, model_version, adapter, release, variant"
@@ -32,7 +35,9 @@ _REQUEST_COLUMNS = ", ".join(
 _STEP_COLUMNS = (
     f"{_STEP_DIMENSIONS}, overflow, late, preemptions, decode_tokens, prefill_tokens,"
     " cache_evictions, batch_size, batch_capacity, backend_fallback, step_us, queue_prefill,"
-    " queue_decode, kv_cache_usage, gpu_utilization, gpu_memory_used_bytes, gpu_memory_total_bytes"
+    " queue_decode, kv_cache_usage, gpu_utilization, gpu_memory_used_bytes, gpu_memory_total_bytes,"
+    " gpu_temperature_c, cpu_utilization, running, retry_rate, model_load_s, healthy_replicas,"
+    " expected_replicas"
 )
 _COLUMNS: dict[EventName, str] = {"request": _REQUEST_COLUMNS, "step": _STEP_COLUMNS}
 
@@ -99,18 +104,73 @@ def tile_loader(store: Store, registry: SliceRegistry, shard: int = 0) -> Load:
 
 
 def cells_between(
-    store: Store, registry: SliceRegistry, start_s: int, end_s: int
+    store: Store, registry: SliceRegistry, start_s: int, end_s: int, shard: int | None = None
 ) -> list[tuple[Span, Tile]]:
-    """Closed 1 s cells of all shards within [start_s, end_s), ascending."""
+    """Closed 1 s cells of all shards, or of one, within [start_s, end_s), ascending."""
+    mine = "" if shard is None else " AND partition = {shard:UInt32}"
     table = store.arrow(
         f"SELECT pane_s, toUnixTimestamp(pane_start) AS start_s, grouping, {_DIMENSIONS},"
         " keys, counts FROM penstock.panes_rows FINAL"
         " WHERE pane_s = 1 AND pane_start >= toDateTime({low:UInt32})"
-        " AND pane_start < toDateTime({high:UInt32})",
-        {"low": max(start_s, 0), "high": end_s},
+        f" AND pane_start < toDateTime({{high:UInt32}}){mine}",
+        {"low": max(start_s, 0), "high": end_s, "shard": shard or 0},
     )
     tiles = tiles_from(table, lambda grouping, row: registry.number(stored_slice(grouping, row)))
     return sorted(tiles.items())
+
+
+def signal_tiles(
+    store: Store,
+    registry: SliceRegistry,
+    shard: int,
+    slices: Sequence[Slice],
+    keys: Sequence[int],
+    length_s: int,
+    start_s: int,
+    end_s: int,
+) -> Iterator[Mapping[Span, Tile]]:
+    """Some keys of some slices of a shard's tiles of one length that start within [start_s, end_s)."""
+    for low_s in range(start_s, end_s, length_s * TILES_AT_ONCE):
+        table = store.arrow(
+            f"SELECT pane_s, toUnixTimestamp(pane_start) AS start_s, grouping, {_DIMENSIONS},"
+            " arrayFilter((key) -> has({keys:Array(UInt32)}, key), keys) AS keys,"
+            " arrayFilter((count, key) -> has({keys:Array(UInt32)}, key), t.counts, t.keys) AS counts"
+            " FROM penstock.panes_rows AS t FINAL WHERE pane_s = {length:UInt32}"
+            " AND pane_start >= toDateTime({low:UInt32}) AND pane_start < toDateTime({high:UInt32})"
+            f" AND partition = {{shard:UInt32}} AND (grouping, {_DIMENSIONS}) IN {{slices:Array(Tuple("
+            f"{', '.join(['String'] * (len(DIMENSIONS) + 1))}))}}",
+            {
+                "keys": list(keys),
+                "length": length_s,
+                "low": max(low_s, 0),
+                "high": min(low_s + length_s * TILES_AT_ONCE, end_s),
+                "shard": shard,
+                "slices": [(item.grouping, *item.dimensions().values()) for item in slices],
+            },
+        )
+        yield tiles_from(table, lambda grouping, row: registry.number(stored_slice(grouping, row)))
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSignals:
+    """What the checkpoint of a shard says of its signals, when it was written and for which moment."""
+
+    text: str
+    closed_s: int
+    at_us: int
+
+
+def stored_signals(store: Store, shard: int) -> StoredSignals | None:
+    """The signals of the checkpoint that counts; None where a shard has none."""
+    rows = store.query(
+        "SELECT signals, toUnixTimestamp(closed_ts) AS closed_s, toUnixTimestamp64Micro(at) AS at_us"
+        " FROM penstock.checkpoints_rows FINAL WHERE partition = {shard:UInt32}",
+        {"shard": shard},
+    )
+    if not rows:
+        return None
+    row = rows[0]
+    return StoredSignals(row["signals"], int(row["closed_s"]), int(row["at_us"]))
 
 
 def rows_between(

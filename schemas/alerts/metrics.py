@@ -10,7 +10,7 @@ from typing import Literal
 
 from ..events import ERROR_TYPES
 
-Unit = Literal["ratio", "ms", "usd", "1/s", "tokens/s", "count", "number"]
+Unit = Literal["ratio", "ms", "s", "usd", "1/s", "tokens/s", "degC", "count", "number"]
 Per = Literal["requests", "steps", "feedback", "received"]
 
 # As in streams/core/slices.py and windows.py.
@@ -92,6 +92,12 @@ METRICS: dict[str, Metric] = {
     **_all("number", "steps", "queue_depth_mean queue_depth_p99", False),
     **_all("ratio", "steps", "kv_cache_usage_mean kv_cache_usage_p99", False),
     **_all("ratio", "steps", "gpu_utilization_mean gpu_memory_ratio_p99", False),
+    **_all("ratio", "steps", "cpu_utilization_mean retry_rate_mean", False),
+    **_all("ratio", "steps", "healthy_replicas_ratio", False),
+    **_all("count", "steps", "cache_evictions", False),
+    **_all("number", "steps", "batch_size_mean running_mean healthy_replicas_min", False),
+    **_all("degC", "steps", "gpu_temperature_c_max", False),
+    **_all("s", "steps", "model_load_s_max", False),
     **{f"{name}_p{p}": Metric("ms", counted=False) for name in LATENCIES for p in PERCENTS},
     **_all("count", "received", "workers expected received missing late duplicate", False),
     **_all("count", "received", "rejected gap", False),

@@ -8,8 +8,9 @@ from pydantic import Field, model_validator
 
 from .base import Id, LabelName, Matchers, Model
 
-# Secrets are named, never written: the environment variable or mounted file of that name holds them.
-SecretName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
+# Secrets are named, never written: `env:NAME`, `file:PATH`, or NAME for a variable or a mounted file.
+_NAME = "[A-Za-z_][A-Za-z0-9_]{0,127}"
+SecretName = Annotated[str, Field(pattern=rf"^(?:(?:env:)?{_NAME}|file:[^\x00-\x1f]{{1,1000}})$")]
 Url = Annotated[str, Field(pattern=r"^https?://\S+$", max_length=2000)]
 
 
@@ -66,6 +67,12 @@ Receiver = Annotated[
     SlackReceiver | PagerDutyReceiver | WebhookReceiver | EmailReceiver | AlertmanagerReceiver,
     Field(discriminator="kind"),
 ]
+
+
+def secrets_of(receiver: Receiver) -> tuple[str, ...]:
+    """The secrets that a receiver names."""
+    named = (value for name, value in receiver if name.endswith("_secret"))
+    return tuple(value for value in named if value is not None)
 
 
 class Escalation(Model):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from .base import Model
 from .quiet import Inhibition, MaintenanceWindow, Silence
-from .routing import Receiver, RootRoute, Route
+from .routing import Receiver, RootRoute, Route, Url
 from .rules import AlertRule
 
 
@@ -21,6 +22,9 @@ class Alerts(Model):
     inhibitions: tuple[Inhibition, ...] = ()
     silences: tuple[Silence, ...] = ()
     maintenance: tuple[MaintenanceWindow, ...] = ()
+    alert_url: Url | Literal[""] = Field(
+        "", description="Where an alert is shown, with {id}; for links in messages."
+    )
     log_size: int = Field(1000, ge=1, description="Alerts that latest_alerts() remembers.")
 
     @model_validator(mode="after")

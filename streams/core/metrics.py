@@ -60,6 +60,16 @@ MISSING = 44
 GAP = 45
 UNIDENTIFIED = 46
 
+# Of steps that state them: a sum and, where it is no ratio of two sums, how many state it.
+BATCHED = 50
+BATCHED_SIZE = 51
+RUNNING_COUNT = 52
+RUNNING = 53
+RETRY_COUNT = 54
+RETRY_MICRO = 55
+HEALTHY_REPLICAS = 56  # of steps that state both
+EXPECTED_REPLICAS = 57
+
 SKETCH_BASE = 100
 SUM_OFFSET = 512  # the exact sum of sketch m is counter m + 512, in the column's integer unit
 CONFIGURED_BASE = 0x8000  # counters of gates and rules: base | hash of the name
@@ -106,13 +116,17 @@ REQUEST_SKETCHES = (
     Sketch(SKETCH_BASE + 20, "input_tokens", "input_tokens", 1.0),
     Sketch(SKETCH_BASE + 21, "output_tokens", "output_tokens", 1.0),
 )
-# Ratios are held in millionths, so that their sums are exact.
+# Floats are held in millionths (`_ppm`), so that their sums are exact.
 STEP_SKETCHES = (
     Sketch(SKETCH_BASE + 40, "step_ms", "step_us", 1000.0),
     Sketch(SKETCH_BASE + 41, "queue_depth", "queue_depth", 1.0),
     Sketch(SKETCH_BASE + 42, "kv_cache_usage", "kv_cache_usage_ppm", 1e6),
     Sketch(SKETCH_BASE + 43, "gpu_utilization", "gpu_utilization_ppm", 1e6),
     Sketch(SKETCH_BASE + 44, "gpu_memory_ratio", "gpu_memory_ratio_ppm", 1e6),
+    Sketch(SKETCH_BASE + 45, "cpu_utilization", "cpu_utilization_ppm", 1e6),
+    Sketch(SKETCH_BASE + 46, "gpu_temperature_c", "gpu_temperature_c_ppm", 1e6),
+    Sketch(SKETCH_BASE + 47, "model_load_s", "model_load_s_ppm", 1e6),
+    Sketch(SKETCH_BASE + 48, "healthy_replicas", "healthy_replicas", 1.0),
 )
 SKETCHES = {sketch.name: sketch for sketch in (*REQUEST_SKETCHES, *STEP_SKETCHES)}
 

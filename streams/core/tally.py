@@ -104,6 +104,8 @@ def measure_steps(table: pa.Table) -> Measured:
     capacity, has_capacity = integers(table, "batch_capacity")
     both = has_size & has_capacity
     counters += [(m.key(m.BATCH_SIZE), size * both), (m.key(m.BATCH_CAPACITY), capacity * both)]
+    counters += [(m.key(m.BATCHED), _ones(has_size)), (m.key(m.BATCHED_SIZE), size)]
+    counters += _gauges(table)
     fallback = codes_in(table, "backend_fallback", BACKEND_FALLBACKS)
     counters += _typed(m.BACKEND_FALLBACK, fallback, fallback >= 0)
     distributions = []
@@ -115,6 +117,21 @@ def measure_steps(table: pa.Table) -> Measured:
             distributions.append(Distribution(sketch, rows, bins))
             counters.append((m.key(sketch.number + m.SUM_OFFSET), np.where(valid, values, 0)))
     return Measured([c for c in counters if c[1].any()], distributions)
+
+
+def _gauges(table: pa.Table) -> Iterator[Counter]:
+    """What steps state now and then: requests in flight, retries, replicas."""
+    running, has_running = integers(table, "running")
+    if has_running.any():
+        yield m.key(m.RUNNING_COUNT), _ones(has_running)
+        yield m.key(m.RUNNING), running
+    yield from _micro(table, "retry_rate", m.RETRY_MICRO, m.RETRY_COUNT)
+    healthy, has_healthy = integers(table, "healthy_replicas")
+    expected, has_expected = integers(table, "expected_replicas")
+    both = has_healthy & has_expected
+    if both.any():
+        yield m.key(m.HEALTHY_REPLICAS), healthy * both
+        yield m.key(m.EXPECTED_REPLICAS), expected * both
 
 
 def measure_feedback(table: pa.Table) -> Measured:

@@ -37,6 +37,9 @@ WINDOWS: dict[str, int] = {
 }
 PROBABILITIES = np.array([0.5, 0.9, 0.95, 0.99])
 
+Segments = tuple[Ints, npt.NDArray[np.uint32], Ints, Ints]
+"""Counts and keys of a sketch in slice order; per slice its total and the total before it."""
+
 
 def tick_s(length_s: int) -> int:
     """Seconds of event time between two evaluations of a window."""
@@ -60,6 +63,7 @@ class Reader:
         self._keys = tile.keys
         self._slices_of = tile.slices
         self._heads = slices.astype(np.uint64) << np.uint64(SLICE_BITS)
+        self._found: dict[int, Segments] = {}
         self.slices = slices
 
     def counter(self, metric: int, position: int = 0) -> Ints:
@@ -87,8 +91,13 @@ class Reader:
         result[some] = values_of(bins).reshape(found.shape)
         return result
 
-    def _segments(self, sketch: m.Sketch) -> tuple[Ints, npt.NDArray[np.uint32], Ints, Ints]:
-        """Counts and keys of a sketch in slice order; per slice its total and the total before it."""
+    def _segments(self, sketch: m.Sketch) -> Segments:
+        known = self._found.get(sketch.number)
+        if known is None:
+            known = self._found[sketch.number] = self._search(sketch)
+        return known
+
+    def _search(self, sketch: m.Sketch) -> Segments:
         here = (self._keys >> m.BIN_BITS) == sketch.number
         counts, keys, owners = self._tile.counts[here], self._keys[here], self._slices_of[here]
         running = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
@@ -198,6 +207,19 @@ def _engine(reader: Reader) -> dict[str, Column]:
         "gpu_utilization_mean": mean("gpu_utilization"),
         "gpu_memory_ratio_p99": quantile("gpu_memory_ratio", 0.99),
         "preemptions": reader.counter(m.PREEMPTIONS),
+        "batch_size_mean": _ratio(reader.counter(m.BATCHED_SIZE), reader.counter(m.BATCHED)),
+        "running_mean": _ratio(reader.counter(m.RUNNING), reader.counter(m.RUNNING_COUNT)),
+        "retry_rate_mean": _ratio(
+            reader.counter(m.RETRY_MICRO) / 1e6, reader.counter(m.RETRY_COUNT)
+        ),
+        "cache_evictions": reader.counter(m.CACHE_EVICTIONS),
+        "cpu_utilization_mean": mean("cpu_utilization"),
+        "gpu_temperature_c_max": quantile("gpu_temperature_c", 1.0),
+        "model_load_s_max": quantile("model_load_s", 1.0),
+        "healthy_replicas_min": quantile("healthy_replicas", 0.0),
+        "healthy_replicas_ratio": _ratio(
+            reader.counter(m.HEALTHY_REPLICAS), reader.counter(m.EXPECTED_REPLICAS)
+        ),
     }
 
 

@@ -13,8 +13,8 @@ import sys
 from types import FrameType
 
 from penstock.tests.compose.engine import Engine, EngineMissing, engine
-from penstock.tests.compose.images import Images
-from penstock.tests.compose.progress import Failed, say, step
+from penstock.tests.compose.images import ROOT, Images
+from penstock.tests.compose.progress import Failed, run, say, step
 from penstock.tests.compose.scenario import Scenario
 from penstock.tests.compose.stack import Stack
 
@@ -43,6 +43,7 @@ def _test(engine: Engine) -> None:
     say(f"stand-ins: {', '.join(images.stand_ins) or 'none'}; left out: grafana")
     try:
         Scenario(stack).play()
+        _broker_of_other_tests()
     except (Failed, KeyboardInterrupt):
         with contextlib.suppress(Failed):
             say(f"what the containers said:\n{stack.logs()}")
@@ -51,6 +52,14 @@ def _test(engine: Engine) -> None:
         with step("tearing down"):
             stack.down()
             images.tidy()
+
+
+def _broker_of_other_tests() -> None:
+    """The image of Kafka that was just built is one of the ways in which other tests find a broker."""
+    test = "tests/integration/test_kafka_support.py::test_a_container_comes_before_jars"
+    with step("a broker for other tests, in a container"):
+        command = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test)
+        run(command, cwd=ROOT, env=os.environ | {"PENSTOCK_TEST_CONTAINER": "true"})
 
 
 def _interrupted(_: int, __: FrameType | None) -> None:

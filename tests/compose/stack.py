@@ -63,7 +63,7 @@ class Stack:
     def up(self, workers: int = 1) -> None:
         """Start everything and wait until it is healthy."""
         self.compose("up", "-d", "--no-build", "--scale", f"worker={workers}", timeout_s=_UP_S)
-        self.wait_healthy({"kafka": 1, "clickhouse": 1, "worker": workers, "api": 1})
+        self.wait_healthy({"kafka": 1, "clickhouse": 1, "worker": workers, "api": 1, "notify": 1})
 
     def wait_healthy(self, wanted: dict[str, int], timeout_s: float = 240) -> None:
         """Wait until so many containers of each service are healthy.

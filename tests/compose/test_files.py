@@ -16,7 +16,7 @@ from penstock.tests.compose.images import ROOT
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())[
     "services"
 ]
-OURS = ("secrets", "migrate", "topics", "worker", "api", "demo")
+OURS = ("secrets", "migrate", "topics", "worker", "notify", "api", "demo")
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -50,12 +50,19 @@ def test_a_worker_can_be_scaled() -> None:
     assert not {"ports", "container_name", "hostname"} & set(SERVICES["worker"])
 
 
-@pytest.mark.parametrize("name", ["kafka", "clickhouse", "worker", "api", "grafana"])
+@pytest.mark.parametrize("name", ["kafka", "clickhouse", "worker", "notify", "api", "grafana"])
 def test_what_stays_has_a_check_and_a_limit(name: str) -> None:
     service = SERVICES[name]
     assert service["healthcheck"]["test"][0] == "CMD"
     assert service["restart"] == "unless-stopped"
     assert service["mem_limit"]
+
+
+def test_secrets_of_receivers_are_files_that_git_passes_over() -> None:
+    (mounted,) = [one for one in SERVICES["notify"]["volumes"] if ":/run/secrets:" in one]
+    folder = ROOT / mounted.partition(":")[0]
+    assert mounted.endswith(":ro")
+    assert (folder / ".gitignore").read_text().splitlines() == ["*", "!.gitignore"]
 
 
 def test_mounted_files_are_there_and_valid() -> None:

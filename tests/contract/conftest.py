@@ -8,7 +8,6 @@ import pytest
 from fastapi import FastAPI
 from penstock.api.app import build_app
 from penstock.api.auth import Access
-from penstock.schemas.ports import StoreReader
 from penstock.streams.migrate import migrate
 from penstock.streams.store import Store
 from penstock.tests.support.api import CONFIGURATION, Client, Ingest
@@ -49,7 +48,7 @@ def store(stores: tuple[Store, Store]) -> Store:
 
 
 @pytest.fixture(scope="module")
-def api_store(stores: tuple[Store, Store]) -> StoreReader:
+def api_store(stores: tuple[Store, Store]) -> Store:
     return stores[1]
 
 
@@ -59,7 +58,7 @@ def ingest() -> Ingest:
 
 
 @pytest.fixture
-def app(api_store: StoreReader, ingest: Ingest) -> FastAPI:
+def app(api_store: Store, ingest: Ingest) -> FastAPI:
     return build_app(ingest, api_store, CONFIGURATION, Access(required=False))
 
 

@@ -18,7 +18,7 @@ from fastapi import FastAPI
 from penstock.api import models
 from penstock.api.app import build_app
 from penstock.api.auth import Access
-from penstock.schemas.ports import PipelineStatus, StoreReader
+from penstock.schemas.ports import PipelineStatus
 from penstock.streams.core.gates.canonical import spec_hash
 from penstock.streams.store import Store
 from penstock.tests.support.api import CONFIGURATION, Client, Ingest, problem_of
@@ -129,7 +129,7 @@ def test_health(client: Client, ingest: Ingest, form: str) -> None:
     assert "disk full" in problem_of(client.get("/ready"), 503)["detail"]
 
 
-def test_what_else_a_process_needs(api_store: StoreReader) -> None:
+def test_what_else_a_process_needs(api_store: Store) -> None:
     failures = {"broker": ""}
     ingest = Ingest(state=PipelineStatus(0, 0, 0.0, 0, 0, failure="elsewhere"))
     parts = {"broker": lambda: failures["broker"]}
@@ -186,7 +186,7 @@ def test_metrics_stay_few_however_many_releases_there_are(client: Client, store:
 
 
 @contextmanager
-def served(store: StoreReader) -> Iterator[tuple[str, uvicorn.Server]]:
+def served(store: Store) -> Iterator[tuple[str, uvicorn.Server]]:
     """The application on a free port of loopback."""
     held: list[uvicorn.Server] = []
     app = build_app(
@@ -222,7 +222,7 @@ def read_messages(url: str, count: int) -> list[dict[str, Any]]:
     return found
 
 
-def test_the_live_stream(store: Store, api_store: StoreReader, traffic: None) -> None:
+def test_the_live_stream(store: Store, api_store: Store, traffic: None) -> None:
     with served(api_store) as (url, _):
         first, second = read_messages(url, 2)
         for message in (first, second):
@@ -239,7 +239,7 @@ def test_the_live_stream(store: Store, api_store: StoreReader, traffic: None) ->
         assert fleets[-1] == 77
 
 
-def test_the_server_stops_though_streams_are_open(api_store: StoreReader) -> None:
+def test_the_server_stops_though_streams_are_open(api_store: Store) -> None:
     with (
         served(api_store) as (url, server),
         httpx.stream("GET", f"{url}/v1/live", timeout=20) as answer,

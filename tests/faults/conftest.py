@@ -1,7 +1,7 @@
 """Which scenarios run, with which seeds, and what they share.
 
-PENSTOCK_FAULTS=all runs all of them. By default, and with `rotate`, a third of the STEADY long ones runs,
-chosen by the commit, and all that take seconds; naming tests/faults on the command line runs what is named.
+PENSTOCK_FAULTS=all runs all of them. By default, and with `rotate`, a third of the long ones runs, chosen
+by the commit, and all that take seconds; naming tests/faults on the command line runs what is named.
 PENSTOCK_FAULT_SEED is the first seed, random by default; PENSTOCK_FAULT_ROUNDS is how many there are.
 """
 
@@ -22,18 +22,6 @@ from penstock.tests.support.stack import Stack
 
 THIRDS = 3
 SHORT_S = 12
-# What the rotation draws from: each has passed on this code with the audit that ends it. The others have not
-# all done so yet, and run with PENSTOCK_FAULTS=all.
-STEADY = frozenset(
-    {
-        "test_disk_full",
-        "test_killed_at_random_moments",
-        "test_poison",
-        "test_store_killed",
-        "test_store_restored",
-        "test_too_many_parts",
-    }
-)
 MARKER = "fault(seconds): a scenario of faults that takes about so long"
 MakeStack = Callable[..., Stack]
 
@@ -56,7 +44,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     long = [item for item in items if _seconds(item) > SHORT_S]
     number, why = _turn()
-    chosen = _thirds([item for item in long if _name(item) in STEADY])[number]
+    chosen = _thirds(long)[number]
     left = [item for item in long if _name(item) not in chosen]
     if left:
         items[:] = [item for item in items if item not in left]

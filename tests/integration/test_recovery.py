@@ -80,9 +80,11 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CrashingS
     opened = CrashingStore(f"chdb://{tmp_path / 'db'}")
     try:
         migrate(opened)
-        for table in opened.query("SHOW TABLES FROM penstock LIKE '%\\_rows'"):
-            if table["name"] not in ("coverage_rows", "checkpoints_rows"):
-                opened.command(f"ALTER TABLE penstock.{table['name']} REMOVE TTL")
+        for table in opened.query(
+            "SELECT name FROM system.tables WHERE database = 'penstock'"
+            " AND name LIKE '%\\_rows' AND create_table_query LIKE '% TTL %'"
+        ):
+            opened.command(f"ALTER TABLE penstock.{table['name']} REMOVE TTL")
         yield opened
     finally:
         opened.close()

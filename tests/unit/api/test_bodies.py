@@ -56,7 +56,7 @@ def test_a_body_cut_anywhere_is_never_taken_for_a_whole_one(encoding: str) -> No
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-@pytest.mark.parametrize("body", [b"x", b"plain text", os.urandom(100)])
+@pytest.mark.parametrize("body", [b"x", b"plain text", bytes(range(1, 101))])
 def test_what_is_not_compressed_is_refused(encoding: str, body: bytes) -> None:
     with pytest.raises(InvalidFrame):
         decompress(body, encoding, LIMIT)

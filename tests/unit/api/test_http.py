@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pyarrow as pa
 import pytest
 import zstandard
 from penstock.api.app import build_app
@@ -39,6 +40,9 @@ class Away:
 
     def free_bytes(self) -> int | None:
         return 1
+
+    def insert(self, name: str, rows: pa.Table, token: str) -> None:
+        self.query("")
 
 
 def client(
@@ -170,7 +174,6 @@ def test_a_store_that_is_away() -> None:
 
 
 NEEDS: dict[str, set[str]] = {
-    "/v1/events": {"ingest"},
     "/v1/windows": {"read"},
     "/v1/requests": {"read"},
     "/v1/requests/r": {"read"},
@@ -179,11 +182,28 @@ NEEDS: dict[str, set[str]] = {
     "/v1/quarantine": {"read"},
     "/v1/gates": {"read", "gate"},
     "/v1/gates/g/verdict": {"read", "gate"},
+    "/v1/slos": {"read"},
+    "/v1/slos/s": {"read"},
+    "/v1/alerts": {"read"},
+    "/v1/alerts/a": {"read"},
+    "/v1/silences": {"read"},
+    "/v1/costs": {"read"},
     "/health/detailed": {"read"},
     "/metrics": {"read"},
     "/openapi.json": set(SCOPES),
 }
+# What changes something, by method; a body that makes no sense is enough to ask for the key.
+WRITES: dict[tuple[str, str], set[str]] = {
+    ("POST", "/v1/events"): {"ingest"},
+    ("POST", "/v1/silences"): set(),
+    ("DELETE", "/v1/silences/s"): set(),
+    ("POST", "/v1/alerts/a/acknowledge"): set(),
+}
 OPEN = ("/health", "/ready", "/", "/static/index.html")
+
+
+ALL = {("GET", url): scopes for url, scopes in NEEDS.items()} | WRITES
+NAMES = {"request_id": "r", "gate_id": "g", "slo_id": "s", "alert_id": "a", "silence_id": "s"}
 
 
 def test_the_matrix_of_keys(tmp_path: Path) -> None:
@@ -191,13 +211,13 @@ def test_the_matrix_of_keys(tmp_path: Path) -> None:
     access = Access(True, path)
     for key, scope in [(create_key(path, scope, [scope]), scope) for scope in SCOPES]:
         asked = client(access=access, key=key)
-        for url, scopes in NEEDS.items():
-            status = asked.request("POST" if url == "/v1/events" else "GET", url).status_code
+        for (method, url), scopes in ALL.items():
+            status = asked.request(method, url).status_code
             assert (status == 403) == (scope not in scopes | {"admin"}), (url, scope, status)
             assert status != 401
     for asked in (client(access=access), client(access=access, key="psk_a_b")):
-        for url in NEEDS:
-            answer = asked.request("POST" if url == "/v1/events" else "GET", url)
+        for method, url in ALL:
+            answer = asked.request(method, url)
             problem_of(answer, 401)
             assert answer.headers["www-authenticate"].startswith("Bearer")
         problem_of(asked.get("/v1/live"), 401)
@@ -207,11 +227,13 @@ def test_the_matrix_of_keys(tmp_path: Path) -> None:
 
 def test_every_route_is_in_the_matrix() -> None:
     paths = orjson.loads(document())["paths"]
-    known = {*NEEDS, *OPEN, "/v1/live"}
-    missing = {
-        path.replace("{request_id}", "r").replace("{gate_id}", "g") for path in paths
-    } - known
-    assert not missing
+    routes = {
+        (method.upper(), path.format(**NAMES))
+        for path, methods in paths.items()
+        for method in methods
+    }
+    known = {*ALL, ("GET", "/v1/live"), *(("GET", url) for url in OPEN)}
+    assert not routes - known
 
 
 def test_rejected_rows_themselves_are_not_shown(tmp_path: Path) -> None:
@@ -260,6 +282,21 @@ def test_the_document_is_whole() -> None:
         "application/vnd.penstock.frames",
     }
     assert client().ok("/openapi.json") == orjson.loads(text)
+
+
+def test_without_signals_the_store_is_asked_for_none() -> None:
+    nothing = dict.fromkeys(("met", "at_risk", "breached", "unknown", "no_data"), 0)
+    assert client().ok("/v1/slos") == {"as_of": None, "counts": nothing, "slos": [], "overall": []}
+    client().problem(404, "/v1/slos/chat")
+    for path in ("/v1/alerts", "/v1/alerts/a", "/v1/silences", "/v1/costs"):
+        assert client().problem(503, path)["type"] == "urn:penstock:problem:store"
+
+
+def test_a_silence_that_the_store_did_not_take() -> None:
+    body = {"matchers": [{"label": "a", "value": "b"}], "reason": "r", "author": "a"}
+    answer = client().request("POST", "/v1/silences", json=body | {"duration_s": 60})
+    problem_of(answer, 503)
+    assert answer.headers["retry-after"] == "1"
 
 
 def test_a_configuration_without_gates_needs_no_store() -> None:

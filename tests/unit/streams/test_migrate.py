@@ -35,6 +35,13 @@ NAMES = [
     "coverage",
     "verdicts",
     "quarantine",
+    "alert_transitions",
+    "slo_status",
+    "cost_status",
+    "audit_log",
+    "silences",
+    "acknowledgements",
+    "signal_states",
 ]
 
 
@@ -110,7 +117,7 @@ def test_a_cluster_is_remembered_and_what_was_done_is_not_done_again() -> None:
         State("Distributed", APPLIED, settings), Retention(cold_days=400), "main", 3
     ).statements
     altered = [sql for sql in longer if sql.startswith("ALTER")]
-    assert len(altered) == 4
+    assert len(altered) == 7
     assert all("_rows_local ON CLUSTER 'main' MODIFY TTL" in sql for sql in altered)
 
 

@@ -390,4 +390,33 @@ def steps_row(rows: Sequence[Row]) -> Row:
         "gpu_utilization_mean": ratio(sum(gpu) / 1e6, len(gpu)),
         "gpu_memory_ratio_p99": quantile([ppm / 1e6 for ppm in memory], 0.99),
         "preemptions": total(rows, "preemptions"),
+        "cache_evictions": total(rows, "cache_evictions"),
+        **gauges_row(rows),
+    }
+
+
+def gauges_row(rows: Sequence[Row]) -> Row:
+    """What steps state now and then."""
+
+    def stated(name: str) -> list[float]:
+        return [row[name] for row in rows if has(row, name)]
+
+    retries, cpu = (
+        [micros(value) for value in stated(n)] for n in ("retry_rate", "cpu_utilization")
+    )
+    heat, load = (
+        [micros(v) / 1e6 for v in stated(n)] for n in ("gpu_temperature_c", "model_load_s")
+    )
+    both = [row for row in rows if has(row, "healthy_replicas") and has(row, "expected_replicas")]
+    return {
+        "batch_size_mean": ratio(sum(stated("batch_size")), len(stated("batch_size"))),
+        "running_mean": ratio(sum(stated("running")), len(stated("running"))),
+        "retry_rate_mean": ratio(sum(retries) / 1e6, len(retries)),
+        "cpu_utilization_mean": ratio(sum(cpu) / 1e6, len(cpu)),
+        "gpu_temperature_c_max": quantile(heat, 1.0),
+        "model_load_s_max": quantile(load, 1.0),
+        "healthy_replicas_min": quantile(stated("healthy_replicas"), 0.0),
+        "healthy_replicas_ratio": ratio(
+            total(both, "healthy_replicas"), total(both, "expected_replicas")
+        ),
     }

@@ -18,14 +18,15 @@ from penstock.streams import evaluator as evaluator_module
 from penstock.streams import ingestion as ingestion_module
 from penstock.streams import judge as judge_module
 from penstock.streams import recovery as recovery_module
+from penstock.streams import signals as signals_module
 from penstock.streams.core.boots import Boot, LedgerEntry
 from penstock.streams.core.delta import Cuts, Source
 from penstock.streams.core.ingest import TABLES
 from penstock.streams.core.shards import group_of, shard_of
-from penstock.streams.core.slices import DIMENSIONS, SliceRegistry, stored_slice
+from penstock.streams.core.slices import DIMENSIONS, Slice, SliceRegistry, stored_slice
 from penstock.streams.core.tiles import SECOND_US, Span, Tile
 from penstock.streams.publish import tiles_from
-from penstock.streams.readback import _COLUMNS
+from penstock.streams.readback import _COLUMNS, StoredSignals
 from penstock.streams.store import Store
 
 Row = dict[str, Any]
@@ -37,6 +38,10 @@ KEYS = {
     "coverage_rows": ("worker_id", "boot_id"),
     "checkpoints_rows": ("partition",),
     "verdicts_rows": ("gate_id", "epoch", "as_of"),
+    "alert_transitions_rows": ("id",),
+    "audit_log_rows": ("chain", "seq"),
+    "slo_status_rows": ("slo_id", "as_of"),
+    "cost_status_rows": ("budget_id", "as_of"),
 }
 
 
@@ -46,7 +51,8 @@ FACTS = {
 }
 READBACK = (
     "cells_between", "joined_feedback", "joined_feedback_between", "ledger_above", "ledger_between",
-    "ledger_cuts", "panes_touched", "rows_above", "rows_between", "stored_boots", "tile_loader",
+    "ledger_cuts", "panes_touched", "rows_above", "rows_between", "signal_tiles", "stored_boots",
+    "stored_signals", "tile_loader",
 )  # fmt: skip
 
 
@@ -190,16 +196,42 @@ class MemoryStore:
         return load
 
     def cells_between(
-        self, store: Store, registry: SliceRegistry, start_s: int, end_s: int
+        self,
+        store: Store,
+        registry: SliceRegistry,
+        start_s: int,
+        end_s: int,
+        shard: int | None = None,
     ) -> list[tuple[Span, Tile]]:
         rows = [
             row | {"start_s": int(row["pane_start"].timestamp())}
             for row in self.keyed["panes_rows"].values()
-            if row["pane_s"] == 1
+            if row["pane_s"] == 1 and shard in (None, row["partition"])
         ]
         return sorted(
             _tiles([r for r in rows if start_s <= r["start_s"] < end_s], registry).items()
         )
+
+    def signal_tiles(
+        self,
+        store: Store,
+        registry: SliceRegistry,
+        shard: int,
+        slices: Sequence[Slice],
+        keys: Sequence[int],
+        length_s: int,
+        start_s: int,
+        end_s: int,
+    ) -> Iterator[Mapping[Span, Tile]]:
+        load = self.tile_loader(store, registry, shard)
+        yield load([Span(length_s, at) for at in range(start_s, end_s, length_s)])
+
+    def stored_signals(self, store: Store, shard: int) -> StoredSignals | None:
+        row = self.keyed["checkpoints_rows"].get((shard,))
+        if row is None:
+            return None
+        at = _micros(row)
+        return StoredSignals(row["signals"], at["closed_ts"] // SECOND_US, at["at"])
 
     def rows_between(
         self, store: Store, kind: EventName, start_s: int, end_s: int | None, upto: Cuts
@@ -302,7 +334,13 @@ class MemoryStore:
     def installed(self) -> Iterator[Store]:
         """What the shells read back is answered from here."""
         with contextlib.ExitStack() as stack:
-            for module in (recovery_module, evaluator_module, ingestion_module, judge_module):
+            for module in (
+                recovery_module,
+                evaluator_module,
+                ingestion_module,
+                judge_module,
+                signals_module,
+            ):
                 for name in READBACK:
                     if hasattr(module, name):
                         stack.enter_context(mock.patch.object(module, name, getattr(self, name)))
@@ -345,7 +383,10 @@ def _tiles(rows: Sequence[Row], registry: SliceRegistry) -> dict[Span, Tile]:
 
 def _columns(kind: EventName, rows: Sequence[Row]) -> pa.Table:
     names = [name.strip() for name in _COLUMNS[kind].split(",")]
-    floats = ("quality", "kv_cache_usage", "gpu_utilization")
+    floats = (
+        "quality", "kv_cache_usage", "gpu_utilization", "cpu_utilization", "retry_rate",
+        "gpu_temperature_c", "model_load_s",
+    )  # fmt: skip
     bools = ("overdue", "cache_hit", "late")
     columns: dict[str, Any] = {}
     for name in ["ts", *names]:

@@ -196,6 +196,11 @@ class Scenario:
             row[name] = self._maybe(rng.randrange(limit))
         row["kv_cache_usage"] = self._maybe(rng.random())
         row["gpu_utilization"] = self._maybe(rng.choice((0.0, 1.0, rng.random())))
+        for name, highest in (("retry_rate", 1), ("cpu_utilization", 1), ("model_load_s", 99)):
+            row[name] = self._maybe(rng.uniform(0, highest))
+        row["gpu_temperature_c"] = self._maybe(rng.uniform(-5, 99))
+        for name in ("running", "healthy_replicas", "expected_replicas"):
+            row[name] = self._maybe(rng.randrange(3))
         row["backend_fallback"] = self._maybe(rng.choice(BACKEND_FALLBACKS))
         return row
 

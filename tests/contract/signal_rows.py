@@ -1,0 +1,92 @@
+"""Rows of signals, a configuration that asks for them, and a clock: what their contract tests share."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from penstock.api.app import build_app
+from penstock.api.auth import Access
+from penstock.schemas.config import parse
+from penstock.streams.store import Store
+from penstock.tests.support.api import Client, Ingest, problem_of
+from penstock.tests.support.rows import T0, at, iso
+
+NOW_S = 3600
+CONFIGURATION = parse(f"""
+slos:
+  - {{id: up, filter: {{model: chat}}, sli: {{kind: availability}}, target: 0.999}}
+  - {{id: safe, sli: {{kind: safety}}, target: 0.99}}
+  - {{id: both, of: [up, safe]}}
+alerts:
+  silences:
+    - {{id: fixed, matchers: [{{label: model, value: fixed}}], reason: r, author: a,
+       starts_at: "{iso(0)}", ends_at: "{iso(2 * NOW_S)}"}}
+  inhibitions:
+    - source: [{{label: severity, value: critical}}]
+      target: [{{label: severity, value: info}}]
+      equal: [model]
+costs:
+  budgets: [{{id: fleet, usd: 5000}}, {{id: search, usd: 7, filter: {{route: /s}}}}]
+""")
+BURN = {
+    "name": "1h", "severity": "critical", "for_s": 0, "factor": 14.4, "long_rate": 20.0,
+    "short_rate": None, "above": False, "firing": False,
+}  # fmt: skip
+
+
+class Clock:
+    """Of the API; tests move it."""
+
+    def __init__(self) -> None:
+        self.s: float = NOW_S
+
+    def us(self) -> int:
+        return round((T0.timestamp() + self.s) * 1_000_000)
+
+
+def client_of(store: Store, clock: Clock) -> Client:
+    """The API under the configuration."""
+    access = Access(required=False)
+    return Client(build_app(Ingest(), store, CONFIGURATION, access, wall_us=clock.us))
+
+
+def post(client: Client, url: str, body: Any, status: int = 201) -> Any:
+    answer = client.request("POST", url, json=body)
+    if status >= 400:
+        return problem_of(answer, status)
+    assert answer.status_code == status, answer.text
+    return answer.json()
+
+
+def status(slo: str, end_s: int, **more: Any) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "slo_id": slo, "as_of": at(end_s), "version": 1, "state": "met",
+        "declared": "availability >= 99.9 %", "target": 0.999, "period_start": at(-86_400),
+        "period_end": at(end_s), "bad": end_s, "total": 10_000_000, "attainment": 0.9999,
+        "consumed": end_s / 10_000, "budget_minutes": 43.2, "left_minutes": 40.0, "burn_1h": 0.5,
+        "exhaustion_s": None, "coverage": 1.0, "burns": json.dumps([BURN]), "alarm_at": None,
+    }  # fmt: skip
+    return row | more
+
+
+def change(alert: str, sequence: int, kind: str, at_s: int, **more: Any) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "id": f"{alert}-{sequence}-{kind}", "alert_id": alert, "sequence": sequence, "kind": kind,
+        "reason": "condition", "rule_id": "slow", "rule_hash": "h", "severity": "critical",
+        "at": at(at_s), "started": at(0), "labels": {"alertname": "slow", "severity": "critical"},
+        "value": 0.08, "limit_value": 0.05, "n": 100, "text": f"{kind} text",
+        "annotations": {"summary": "slow"}, "runbook": "", "shard": 0, "recorded_at": at(at_s),
+    }  # fmt: skip
+    return row | more
+
+
+def budget(name: str, **more: Any) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "budget_id": name, "as_of": at(3600), "version": 1, "state": "projected",
+        "reasons": ["no_interval"], "period_start": at(0), "period_end": at(7 * 86_400),
+        "budget_nanousd": 5000 * 10**9, "spent_nanousd": 10**9, "projected_nanousd": 6500 * 10**9,
+        "low_nanousd": None, "high_nanousd": None, "method": "linear", "last_hour_nanousd": 2,
+        "budget_per_hour_nanousd": 29_761_904_761, "measured_share": 1.0,
+    }  # fmt: skip
+    return row | more

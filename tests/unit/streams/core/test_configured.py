@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import pytest
+from penstock.schemas.config import Configuration, parse
+from penstock.schemas.errors import InvalidConfiguration
+from penstock.streams.core import metrics as m
+from penstock.streams.core.configured import configured_counters
+
+TEXT = """
+gates:
+  - {{id: g, metrics: [{{metric: latency, field: ttft_ms, max_ms: {gate}}},
+     {{metric: cost_per_1k_tokens_usd, max_usd: 0.01, cap_usd: 1}}]}}
+slos:
+  - {{id: o, sli: {{kind: latency, field: ttft_ms, max_ms: {slo}}}, target: 0.9}}
+alerts:
+  rules:
+    - id: r
+      condition: {{kind: threshold, metric: ttft_ms_p95, window: 1m, op: ">", value: {rule}}}
+"""
+
+
+def asked(gate: float, slo: float, rule: float) -> Configuration:
+    return parse(TEXT.format(gate=gate, slo=slo, rule=rule))
+
+
+def collision() -> tuple[int, int]:
+    """Two limits in us whose counters have one number."""
+    known: dict[int, int] = {}
+    for limit_us in range(1_000, 100_000):
+        other = known.setdefault(m.Threshold("ttft_us", limit_us).number, limit_us)
+        if other != limit_us:
+            return other, limit_us
+    raise AssertionError("15 bits hold no 99,000 numbers")
+
+
+def test_every_section_asks_and_each_counter_is_kept_once() -> None:
+    assert configured_counters(Configuration()) == ()
+    found = configured_counters(asked(100, 200, 300))
+    limits = [item.limit_us for item in found if isinstance(item, m.Threshold)]
+    assert limits == [100_000, 300_000, 200_000]
+    assert len(found) == 4
+    assert len(configured_counters(asked(100, 100, 100))) == 2
+
+
+@pytest.mark.parametrize(
+    ("where", "named"),
+    [((0, 1, 2), "objective o"), ((0, 2, 1), "alert rule r")],
+)
+def test_two_counters_of_one_number_are_refused_by_name(
+    where: tuple[int, int, int], named: str
+) -> None:
+    first, second = collision()
+    limits = [first / 1000, second / 1000, 7.0]
+    with pytest.raises(InvalidConfiguration) as caught:
+        configured_counters(asked(*(limits[at] for at in where)))
+    assert f"{named} counts ttft_us > {second} us under the same number as gate g" in str(
+        caught.value
+    )
+
+
+def test_a_cost_is_named_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(m, "configured_number", lambda name: 0x8001)
+    with pytest.raises(InvalidConfiguration, match="cost above 10000000 nano-USD per 1k tokens"):
+        configured_counters(asked(1, 2, 3))
