@@ -136,7 +136,7 @@ class Signals:
         self._cells = []
         self._recorded_us = now_us
         if not (self._watched.anything or self._found.transitions or self._last):
-            return ""
+            return ""  # once there was a change, the end of the chain is kept for good
         last = None if self._last is None else [self._last.index, self._last.hash]
         return orjson.dumps(
             {
