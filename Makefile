@@ -40,7 +40,7 @@ test: $(VENV)/dev .build/package/penstock browser kafka prometheus ## every test
 	@PATH="$(TOOLS):$$PATH" $(BIN)/python -m pytest --ignore tests/unit --cov --cov-append --cov-report=term $(ARGS)
 
 test-fast: $(VENV)/dev ## the inner loop, under two minutes
-	@PENSTOCK_EXAMPLES=$${PENSTOCK_EXAMPLES:-4} $(BIN)/python -m pytest -m "not slow and not browser" tests/unit tests/contract $(ARGS)
+	@PENSTOCK_EXAMPLES=$${PENSTOCK_EXAMPLES:-4} $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not browser" tests/unit tests/contract $(ARGS)
 
 check: $(VENV)/dev .build/package/penstock ## ruff, mypy strict, import rules
 	@$(BIN)/ruff check .

@@ -1,7 +1,7 @@
 """Which scenarios run, with which seeds, and what they share.
 
-PENSTOCK_FAULTS=all runs all of them. By default, and with `rotate`, a third of the long ones runs, chosen
-by the commit, and all that take seconds; naming tests/faults on the command line runs what is named.
+PENSTOCK_FAULTS=all runs all of them. By default, and with `rotate`, a quarter of the long ones runs,
+chosen by the commit, and all that take seconds; naming tests/faults on the command line runs what is named.
 PENSTOCK_FAULT_SEED is the first seed, random by default; PENSTOCK_FAULT_ROUNDS is how many there are.
 """
 
@@ -20,7 +20,7 @@ import pytest
 from penstock.tests.support.kafka import Broker, KafkaMissing
 from penstock.tests.support.stack import Stack
 
-THIRDS = 3
+PARTS = 4
 SHORT_S = 12
 MARKER = "fault(seconds): a scenario of faults that takes about so long"
 MakeStack = Callable[..., Stack]
@@ -44,7 +44,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     long = [item for item in items if _seconds(item) > SHORT_S]
     number, why = _turn()
-    chosen = _thirds(long)[number]
+    chosen = _parts(long)[number]
     left = [item for item in long if _name(item) not in chosen]
     if left:
         items[:] = [item for item in items if item not in left]
@@ -52,7 +52,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         reporter = config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None:
             told = ", ".join(sorted(chosen)) or "none"
-            reporter.write_line(f"faults: third {number + 1} of {THIRDS} by {why}: {told}")
+            reporter.write_line(f"faults: part {number + 1} of {PARTS} by {why}: {told}")
 
 
 def _rotates(config: pytest.Config) -> bool:
@@ -71,26 +71,26 @@ def _name(item: pytest.Item) -> str:
     return getattr(item, "originalname", None) or item.name
 
 
-def _thirds(items: list[pytest.Item]) -> list[set[str]]:
+def _parts(items: list[pytest.Item]) -> list[set[str]]:
     """The names in parts that take about the same time, the same ones at every commit."""
     seconds = {_name(item): _seconds(item) for item in items}
-    parts: list[set[str]] = [set() for _ in range(THIRDS)]
+    parts: list[set[str]] = [set() for _ in range(PARTS)]
     for name in sorted(seconds, key=lambda name: (-seconds[name], name)):
         min(parts, key=lambda part: sum(seconds[n] for n in part)).add(name)
     return parts
 
 
 def _turn() -> tuple[int, str]:
-    """Which third, and by what it was chosen."""
+    """Which part, and by what it was chosen."""
     command = ["git", "rev-parse", "HEAD"]
     folder = Path(__file__).parent
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         day = int(time.time() // 86_400)
-        return day % THIRDS, "the date"
+        return day % PARTS, "the date"
     commit = done.stdout.strip()
-    return int(commit, 16) % THIRDS, f"commit {commit[:12]}"
+    return int(commit, 16) % PARTS, f"commit {commit[:12]}"
 
 
 @pytest.fixture(scope="session")
