@@ -9,6 +9,7 @@ from collections.abc import Callable
 from ..schemas.config import Configuration
 from ..schemas.errors import StoreError
 from ..schemas.topics import EVENTS
+from .audit_alerts import check_alerts
 from .audit_boots import check_boots
 from .audit_ledger import check_ledger
 from .audit_recount import Recount
@@ -72,6 +73,7 @@ def examine(
     check_ledger(store, scope, report)
     check_boots(store, scope, report)
     check_checkpoints(store, scope, report)
+    check_alerts(store, scope, report)
     counters = configured_counters(configuration)
     recount = Recount(store, Combos(SliceRegistry(_NO_CAP, _NO_CAP)), counters)
     chosen = Windows(store, scope, report, recount, windows)

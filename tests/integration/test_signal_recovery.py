@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from penstock.streams.audit_alerts import check_alerts
+from penstock.streams.audit_report import Report, Scope
 from penstock.streams.core.alerts.audit import Entry, verify
 from penstock.streams.migrate import migrate
 from penstock.tests.integration.test_recovery import CrashingStore
@@ -80,3 +82,28 @@ def test_each_change_is_told_once(store: CrashingStore) -> None:
             "SELECT count() AS n, countIf(state = 'firing') AS f FROM penstock.alerts"
         )
         assert alerts[0]["n"] == len({row["alert_id"] for row in expected})
+
+
+def looked_at(store: CrashingStore) -> Report:
+    report = Report()
+    scope = Scope(
+        now_us=0, edge_us=0, low_us=0, cuts={}, checkpoints={}, shards=1, topics=frozenset(), since=False
+    )  # fmt: skip
+    check_alerts(store, scope, report)
+    return report
+
+
+@pytest.mark.slow
+def test_the_audit_recomputes_alerts(store: CrashingStore) -> None:
+    tell(store, None)
+    report = looked_at(store)
+    assert report.checked["changes of alerts"] == len(changes(store)) > 2
+    assert report.findings == []
+    store.command("DELETE FROM penstock.audit_log_rows WHERE seq = 1")
+    (lost,) = looked_at(store).findings
+    assert (lost.check, lost.expected, lost.found) == ("alerts", "one entry of the audit log", "0")
+    store.command(
+        "ALTER TABLE penstock.alert_transitions_rows UPDATE rule_hash = 'other' WHERE kind = 'firing'"
+        " SETTINGS mutations_sync = 1"
+    )
+    assert any("rule, labels or start differ" in str(one) for one in looked_at(store).findings)
