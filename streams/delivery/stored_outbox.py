@@ -21,30 +21,6 @@ from .outbox import MemoryOutbox
 log = logging.getLogger("penstock")
 
 TABLE = "deliveries_rows"
-TABLE_SQL = """
-CREATE TABLE IF NOT EXISTS penstock.{table}
-(
-    `key` String COMMENT 'Idempotency key of the message.',
-    `queue` LowCardinality(String) COMMENT 'Whose outbox it is in: one dispatcher works on it.',
-    `receiver` LowCardinality(String) COMMENT 'Name of the receiver.',
-    `lanes` Array(String) COMMENT 'Sequences whose order is kept, mostly ids of alerts.',
-    `body` String COMMENT 'What is sent, as JSON without secrets; as it was when it was put in.',
-    `created` DateTime64(6, 'UTC') COMMENT 'When it was put in.',
-    `position` UInt32 COMMENT 'Position among those put in together.',
-    `state` LowCardinality(String) COMMENT 'waiting, delivered or dead (given up).',
-    `attempts` UInt32 COMMENT 'How often it was tried.',
-    `next_try` DateTime64(6, 'UTC') COMMENT 'Not tried before.',
-    `reason` String COMMENT 'Of the last failure; empty without one.',
-    `changed` DateTime64(6, 'UTC') COMMENT 'When this row was written.',
-    `version` UInt64 COMMENT 'Attempts; of what is delivered or dead, above all of what waits.'
-)
-ENGINE = ReplacingMergeTree(version)
-PARTITION BY toYYYYMM(created)
-ORDER BY key
-TTL toDateTime(created) + INTERVAL 90 DAY
-SETTINGS non_replicated_deduplication_window = 10000
-COMMENT 'Messages to receivers of alerts, as written.'
-"""
 _FINAL = 1 << 32  # delivered stays delivered, whatever a process that woke up late may write
 _COLUMNS = (
     "key, queue, receiver, lanes, body, position, state, attempts, reason,"

@@ -23,7 +23,8 @@ from penstock.streams.delivery.outbox import MemoryOutbox, Outbox
 from penstock.streams.delivery.schedule import Policy
 from penstock.streams.delivery.secret import Secrets
 from penstock.streams.delivery.sender import Sender
-from penstock.streams.delivery.stored_outbox import TABLE_SQL, StoredOutbox
+from penstock.streams.delivery.stored_outbox import StoredOutbox
+from penstock.streams.migrate import known_migrations
 from penstock.streams.store import Store
 from penstock.tests.support.hook_server import HookServer, Reply
 from penstock.tests.support.store import unique
@@ -38,7 +39,8 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     store = Store(f"chdb://{tmp_path_factory.mktemp('outbox') / 'db'}")
     try:
         store.command("CREATE DATABASE IF NOT EXISTS penstock")
-        store.command(TABLE_SQL.format(table=TABLE))
+        (migration,) = [one for one in known_migrations() if one.name == "deliveries"]
+        store.command(migration.statements[0].replace("deliveries_rows", TABLE))
         yield store
     finally:
         store.close()

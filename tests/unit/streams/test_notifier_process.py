@@ -20,8 +20,6 @@ from penstock.schemas.config import Configuration, parse
 from penstock.schemas.errors import InvalidConfiguration
 from penstock.serve_worker import rendered
 from penstock.streams.delivery.errors import DeliveryDelayed
-from penstock.streams.delivery.stored_outbox import TABLE, TABLE_SQL
-from penstock.streams.migrate import known_migrations
 from penstock.streams.notifier import Notifier, notifier_of
 from penstock.streams.notifier_http import NotifierHTTP
 from penstock.tests.unit.streams.notifier_world import (
@@ -211,11 +209,6 @@ def test_a_process_without_receivers_is_well() -> None:
     assert [server.answer(path)[0] for path in ("/readyz", "/healthz")] == [200, 200]
     assert "penstock_notify_up 0" in server.answer("/metrics")[2]
     server.stop()
-
-
-def test_the_table_is_the_one_that_the_outbox_knows() -> None:
-    (migration,) = [one for one in known_migrations() if one.name == "deliveries"]
-    assert migration.statements[0] == TABLE_SQL.format(table=TABLE).strip()
 
 
 def test_links_of_alerts_lead_where_the_configuration_says(town: Town) -> None:
