@@ -11,7 +11,6 @@ import math
 import shutil
 import sys
 import tempfile
-import threading
 import time
 import webbrowser
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .demo_server import GATE, DemoFailed, Server, iso, parse_us, running_server
+from .demo_server import GATE, DemoFailed, Server, each_second, iso, parse_us, running_server
 from .demo_view import FINAL_METRICS, View, WindowRow
 from .producers.fleet import MODEL, CanaryFate, Rehearsal, rehearse
 from .producers.replay import ReplayOptions, ReplaySummary, run_replay
@@ -162,7 +161,7 @@ def run_demo(options: DemoOptions) -> DemoResult:
         ReplayFailed: a worker process died.
     """
     view = View(quiet=options.as_json)
-    with _folder(options) as folder:
+    with demo_folder(options) as folder:
         replay = ReplayOptions(
             speed=options.speed,
             workers=options.workers,
@@ -177,7 +176,7 @@ def run_demo(options: DemoOptions) -> DemoResult:
         with running_server(folder, options.port, leave_open=options.leave_open) as server:
             view.begin(fleet, options.speed, limits.yaml(), server.url)
             if options.leave_open:
-                _browse(server.url)
+                browse(server.url)
             summary, result = _replay(replace(replay, url=server.url), server, view, options)
         if options.as_json:
             sys.stdout.write(json.dumps(result.document()) + "\n")
@@ -187,7 +186,7 @@ def run_demo(options: DemoOptions) -> DemoResult:
         return result
 
 
-def _browse(url: str) -> None:
+def browse(url: str) -> None:
     """Open the dashboard, unless the browser would take over this terminal."""
     try:
         browser = webbrowser.get()
@@ -201,28 +200,17 @@ def _replay(
     replay: ReplayOptions, server: Server, view: View, options: DemoOptions
 ) -> tuple[ReplaySummary, DemoResult]:
     """Replay while a thread keeps the figures on the terminal current; then collect the result."""
-    stop = threading.Event()
     results: list[DemoResult] = []
 
-    def follow() -> None:
-        while not stop.wait(1.0):
-            try:
-                view.figures = server.figures()
-            except DemoFailed:
-                continue  # the final questions will say what is wrong
+    def look() -> None:
+        view.figures = server.figures()
 
     def settle(summary: ReplaySummary) -> None:
         # While the workers are still there: without them the gate soon has no data, rightly.
         results.append(_ask(server, summary, options))
 
-    thread = threading.Thread(target=follow, name="demo-figures", daemon=True)
-    with view.live():
-        thread.start()
-        try:
-            summary = run_replay(replay, view.progress, settle=settle)
-        finally:
-            stop.set()
-            thread.join()
+    with view.live(), each_second(look):
+        summary = run_replay(replay, view.progress, settle=settle)
     return summary, results[0]
 
 
@@ -265,7 +253,7 @@ def _settled(server: Server, emitted: int, end_us: int) -> bool:
 
 
 @contextmanager
-def _folder(options: DemoOptions) -> Iterator[Path]:
+def demo_folder(options: DemoOptions) -> Iterator[Path]:
     """Where everything is kept; a temporary one is removed unless the server is left running."""
     if options.data is None:
         folder = Path(tempfile.mkdtemp(prefix="penstock-demo-"))

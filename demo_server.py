@@ -6,11 +6,12 @@ import json
 import re
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -31,19 +32,15 @@ class DemoFailed(PenstockError):
     slug = "demo-failed"
 
 
-class Server:
-    """A running `penstock up`, and what its API says.
+class Api:
+    """Questions to a server.
 
     Args:
-        process: the server.
         url: its address.
-        log: file with its output.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-        self.process = process
+    def __init__(self, url: str) -> None:
         self.url = url
-        self._log = log
         # Not by way of a proxy that the environment may name.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -54,14 +51,46 @@ class Server:
             DemoFailed: it is an error, or there is none.
         """
         query = urlencode(parameters, doseq=True)
+        return self._asked("GET", urllib.request.Request(f"{self.url}{path}?{query}"))
+
+    def post(self, path: str, body: Any) -> Any:
+        """The JSON answer of a POST.
+
+        Raises:
+            DemoFailed: it is an error, or there is none.
+        """
+        headers = {"Content-Type": "application/json"}
+        data = json.dumps(body).encode()
+        return self._asked("POST", urllib.request.Request(f"{self.url}{path}", data, headers))
+
+    def _asked(self, method: str, request: urllib.request.Request) -> Any:
         try:
-            with self._opener.open(f"{self.url}{path}?{query}", timeout=40) as answer:
+            with self._opener.open(request, timeout=40) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             detail = error.read(500).decode(errors="replace")
-            raise DemoFailed(f"GET {path}: {error.code} {detail}") from error
+            raise DemoFailed(f"{method} {request.full_url}: {error.code} {detail}") from error
         except (OSError, ValueError) as error:
-            raise DemoFailed(f"GET {path}: {error}\n{self.tail()}") from error
+            raise DemoFailed(f"{method} {request.full_url}: {error}\n{self.tail()}") from error
+
+    def tail(self) -> str:
+        """The last lines of the server's output, where it is known."""
+        return ""
+
+
+class Server(Api):
+    """A running `penstock up`, and what its API says.
+
+    Args:
+        process: the server.
+        url: its address.
+        log: file with its output.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+        super().__init__(url)
+        self.process = process
+        self._log = log
 
     def tail(self) -> str:
         """The last lines of the server's output."""
@@ -117,6 +146,29 @@ class Server:
         rows = self.windows("1m", LIVE_METRICS, None)
         newest = max((row["end"] for row in rows), default="")
         return Figures([row for row in rows if row["end"] == newest], self.verdict())
+
+
+@contextmanager
+def each_second(look: Callable[[], None]) -> Iterator[None]:
+    """Ask a server something every second, in a thread, while the block runs.
+
+    Args:
+        look: asks; where it gets no answer, whoever asks at the end will be told what is wrong.
+    """
+    stop = threading.Event()
+
+    def follow() -> None:
+        while not stop.wait(1.0):
+            with suppress(DemoFailed):
+                look()
+
+    thread = threading.Thread(target=follow, name="demo-figures", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 @contextmanager

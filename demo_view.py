@@ -67,14 +67,14 @@ class View:
     def __init__(self, *, quiet: bool, console: Console | None = None) -> None:
         self._console = console or Console(stderr=quiet, highlight=False)
         self._silent = quiet and not self._console.is_terminal
-        self._bar = Bar(
+        self.bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(bar_width=40),
             TextColumn("{task.percentage:3.0f} %"),
             TimeElapsedColumn(),
             console=self._console,
         )
-        self._task = self._bar.add_task("starting workers", total=1.0)
+        self._task = self.bar.add_task("starting workers", total=1.0)
         self._live: Live | None = None
         self._plain = not self._console.is_terminal
         self._told = 0
@@ -82,19 +82,23 @@ class View:
 
     def begin(self, fleet: Fleet, speed: float, config: str, url: str) -> None:
         """What is about to happen."""
+        self.introduce(fleet, speed)
+        for plan in fleet.workers:
+            if plan.arm.variant == "canary" and fleet.canary_from_us is not None:
+                self.say(_canary(fleet, plan.arm.slowdown, plan.arm.error_ratio))
+        self.say(Text(f"\n{config}", "dim"))
+        self.say(f"Dashboard: [bold]{url}[/]\n")
+
+    def introduce(self, fleet: Fleet, speed: float) -> None:
+        """What is replayed, and how."""
         trace = fleet.traffic.trace
         hurry = "as fast as it goes" if math.isinf(speed) else f"{speed:g} times as fast"
-        self._print(
+        self.say(
             f"[bold]{len(trace):,} requests[/] of a real LLM service, {trace.duration_us / 60e6:.0f}"
             f" minutes of 16 November 2023 ({trace.name}, Azure Public Dataset, CC-BY-4.0),\n"
             f"replayed {hurry} through {len(fleet.workers)} worker processes, each with a "
             "simulated inference engine."
         )
-        for plan in fleet.workers:
-            if plan.arm.variant == "canary" and fleet.canary_from_us is not None:
-                self._print(_canary(fleet, plan.arm.slowdown, plan.arm.error_ratio))
-        self._print(Text(f"\n{config}", "dim"))
-        self._print(f"Dashboard: [bold]{url}[/]\n")
 
     @contextmanager
     def live(self) -> Iterator[None]:
@@ -102,12 +106,12 @@ class View:
         if self._silent or self._plain:
             yield
             return
-        with Live(self._render(), console=self._console, refresh_per_second=4) as live:
+        with Live(self.render(), console=self._console, refresh_per_second=4) as live:
             self._live = live
             try:
                 yield
             finally:
-                live.update(self._render())
+                live.update(self.render())
                 self._live = None
 
     def progress(self, progress: Progress) -> None:
@@ -115,14 +119,12 @@ class View:
         clock = datetime.fromtimestamp(progress.event_us / 1e6, UTC).strftime("%H:%M:%S")
         words = f"{clock} UTC   {progress.emitted['request']:,} requests, "
         words += f"{progress.emitted['step']:,} engine steps"
-        self._bar.update(self._task, completed=progress.done, description=words)
+        self.bar.update(self._task, completed=progress.done, description=words)
         if self._live is not None:
-            self._live.update(self._render())
+            self._live.update(self.render())
         elif self._plain and int(progress.done * 10) > self._told:
             self._told = int(progress.done * 10)
-            self._print(
-                f"{progress.done:4.0%}  {words}   {self.figures.verdict.get('verdict', '')}"
-            )
+            self.say(f"{progress.done:4.0%}  {words}   {self.state()}")
 
     def end(
         self,
@@ -134,33 +136,45 @@ class View:
         pid: int | None,
     ) -> None:
         """The table, the verdict and where to look."""
-        self._print(windows_table(windows))
-        self._print(evidence_table(verdict))
+        self.say(windows_table(windows))
+        self.say(evidence_table(verdict))
         colour = _COLOURS.get(verdict["verdict"], "magenta")
-        self._print("")
-        self._print(Text(_sentence(verdict), f"bold {colour}"))
+        self.say("")
+        self.say(Text(_sentence(verdict), f"bold {colour}"))
         if summary.canary_us is not None and verdict["verdict"] in ("PASS", "FAIL"):
             decided = datetime.fromisoformat(verdict["as_of"]).timestamp() - summary.canary_us / 1e6
-            self._print(
-                f"decided {decided / 60:.1f} minutes (of event time) after the canary began"
-            )
+            self.say(f"decided {decided / 60:.1f} minutes (of event time) after the canary began")
+        more = f"duplicate {counts['duplicate']:,}, rejected {counts['rejected']:,}, "
+        self.counted(summary, counts["stored"], f"{more}coverage {counts['coverage']}, ")
+        self.parted(url, pid, "penstock demo --open")
+
+    def counted(self, summary: ReplaySummary, stored: int, more: str) -> None:
+        """What was emitted and what is stored, and more of that."""
         kinds = ", ".join(f"{n:,} {kind}" for kind, n in sorted(summary.emitted.items()))
-        self._print(
-            f"\nemitted {counts['emitted']:,} ({kinds}), stored {counts['stored']:,}, "
-            f"duplicate {counts['duplicate']:,}, rejected {counts['rejected']:,}, "
-            f"coverage {counts['coverage']}, in {summary.wall_s:.0f} s"
+        emitted = summary.emitted.total()
+        self.say(
+            f"\nemitted {emitted:,} ({kinds}), stored {stored:,}, {more}in {summary.wall_s:.0f} s"
         )
-        if counts["emitted"] != counts["stored"]:
-            self._print("[bold red]stored is not what was emitted[/]")
+        if emitted != stored:
+            self.say("[bold red]stored is not what was emitted[/]")
+
+    def parted(self, url: str, pid: int | None, command: str) -> None:
+        """Whether the server still runs, and the command that leaves it running."""
         if pid is not None:
-            self._print(f"The server is still running: [bold]{url}[/] (stop it with: kill {pid})")
+            self.say(f"The server is still running: [bold]{url}[/] (stop it with: kill {pid})")
         else:
-            self._print("The server has stopped; [bold]penstock demo --open[/] leaves it running.")
+            self.say(f"The server has stopped; [bold]{command}[/] leaves it running.")
 
-    def _render(self) -> RenderableType:
-        return Group(self._bar, live_table(self.figures))
+    def state(self) -> str:
+        """In a word, beside the progress."""
+        return str(self.figures.verdict.get("verdict", ""))
 
-    def _print(self, what: RenderableType) -> None:
+    def render(self) -> RenderableType:
+        """What is shown while the replay runs."""
+        return Group(self.bar, live_table(self.figures))
+
+    def say(self, what: RenderableType) -> None:
+        """Print something, unless it is quiet."""
         if not self._silent:
             self._console.print(what)
 
@@ -190,7 +204,7 @@ def live_table(figures: Figures) -> RenderableType:
 
 def windows_table(windows: list[WindowRow]) -> Table:
     """The last windows of each variant."""
-    table = _table("windows at the end")
+    table = narrow_table("windows at the end")
     for name in ("", "variant"):
         table.add_column(name, no_wrap=True)
     heads = (
@@ -226,7 +240,7 @@ def evidence_table(verdict: Mapping[str, Any]) -> Table:
     """One line per metric of the gate: the limit, what was found, how sure that is."""
     evidence = verdict.get("evidence", ())
     sure = f", intervals at {evidence[0]['confidence']:.4g}" if evidence else ""
-    table = _table(f"evidence of the gate: {verdict['n']:,} requests{sure}")
+    table = narrow_table(f"evidence of the gate: {verdict['n']:,} requests{sure}")
     table.add_column("metric", no_wrap=True)
     for name in ("limit", "beyond", "share", "interval, %"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -244,7 +258,7 @@ def evidence_table(verdict: Mapping[str, Any]) -> Table:
     return table
 
 
-def _table(title: str) -> Table:
+def narrow_table(title: str) -> Table:
     """Narrow enough for a terminal of 80 columns."""
     return Table(
         title=f"\n{title}",

@@ -8,20 +8,29 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import uvicorn
+from fastapi import FastAPI
 
 from .api.app import build_app
 from .api.auth import Access
-from .schemas.config import load
+from .api.config_versions import Versions
+from .api.live_app import LiveApp
+from .schemas.config import Configuration, load
 from .schemas.errors import InvalidConfiguration
 from .schemas.ports import IngestPort, PipelineStatus, Receipt
-from .streams.embedded import EmbeddedRunner
+from .streams.config_feed import ConfigurationFeed
+from .streams.core.configured import configured_counters
+from .streams.delivery.secret import Secrets
+from .streams.embedded import EmbeddedRunner, wall_clock_us
+from .streams.explain import Explainer
 from .streams.migrate import migrate
-from .streams.notifier import Notifier, notifier_of
+from .streams.notifier import check_secrets
+from .streams.notifier_live import LiveNotifier
 from .streams.seal import Sealer, load_or_make_key
 from .streams.store import RETRY_S, Store
 
@@ -51,7 +60,7 @@ def listen(host: str, port: int) -> socket.socket:
 class _Counted:
     """Ingestion, with the counters of the notifier beside its own."""
 
-    def __init__(self, ingest: IngestPort, notifier: Notifier) -> None:
+    def __init__(self, ingest: IngestPort, notifier: LiveNotifier) -> None:
         self._ingest = ingest
         self._notifier = notifier
 
@@ -63,6 +72,10 @@ class _Counted:
     def status(self) -> PipelineStatus:
         status = self._ingest.status()
         return replace(status, totals={**status.totals, **self._notifier.totals})
+
+
+def _check_secrets(configuration: Configuration) -> None:
+    check_secrets(configuration.alerts, Secrets(os.environ))
 
 
 def serve(
@@ -86,11 +99,15 @@ def serve(
         signal.signal(number, lambda *_: sys.exit(0))
     listener = listen(host, port)
     sealer = Sealer(load_or_make_key(data / "sealing.key"))
-    runner = EmbeddedRunner(store, configuration, sealer)
-    notifier = notifier_of(store, configuration, os.environ)
+    feed = ConfigurationFeed(store, configuration)
+    feed.look()
+    configured_counters(feed.configuration())
+    runner = EmbeddedRunner(store, configuration, sealer, newest=feed.configuration)
+    notifier = LiveNotifier(store, feed.configuration, os.environ)
+    explainer = Explainer(store, feed.configuration)
     runner.start()
-    if notifier is not None:
-        notifier.start()
+    notifier.start()
+    explainer.start()
     required = keys if keys is not None else not is_loopback(host)
     access = Access(required=required, keys_path=data / "keys.json")
     bound = listener.getsockname()[1]
@@ -101,15 +118,22 @@ def serve(
             "API keys are asked for: penstock keys create --data %s --name me --scope read", data
         )
     server: uvicorn.Server
-    ingest = runner if notifier is None else _Counted(runner, notifier)
-    app = build_app(ingest, store, configuration, access, is_stopping=lambda: server.should_exit)
+    ingest = _Counted(runner, notifier)
+    versions = Versions(store, configuration, wall_clock_us, (_check_secrets,), feed.look)
+
+    def build(configuration: Configuration, is_over: Callable[[], bool]) -> FastAPI:
+        return build_app(
+            ingest, store, configuration, access, is_stopping=is_over, versions=versions
+        )
+
+    app = LiveApp(build, feed.configuration, lambda: server.should_exit)
     server = uvicorn.Server(
         uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
     )
     try:
         server.run(sockets=[listener])
     finally:
-        if notifier is not None:
-            notifier.stop()
+        explainer.stop()
+        notifier.stop()
         runner.stop()
         store.close()

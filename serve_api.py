@@ -5,16 +5,23 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
+from fastapi import FastAPI
 
 from .api.app import build_app
 from .api.auth import Access
-from .schemas.config import load
+from .api.config_versions import Versions
+from .api.live_app import LiveApp
+from .schemas.config import Configuration, load
 from .schemas.kafka import parse_address
 from .serve import is_loopback, listen
+from .streams.config_feed import ConfigurationFeed
+from .streams.core.configured import configured_counters
+from .streams.embedded import wall_clock_us as clock_us
 from .streams.produce import KafkaIngest, ProduceSettings
 from .streams.store import Store
 
@@ -60,26 +67,35 @@ def serve_api(options: ApiOptions) -> None:
     configuration = load(options.config)
     address = parse_address(options.kafka)
     store = Store(options.store)
+    feed = ConfigurationFeed(store, configuration)
     settings = ProduceSettings()
     ingest = KafkaIngest(address, store, configuration, settings)
     required = options.keys if options.keys is not None else not is_loopback(options.host)
     access = Access(required=required, keys_path=options.keys_file)
+    versions = Versions(store, configuration, clock_us, made=feed.look)
     try:
         ingest.start()
+        feed.start()
+        configured_counters(feed.configuration())
         listener = listen(options.host, options.port)
         bound = listener.getsockname()[1]
         log.info("listening on http://%s:%d, Kafka at %s", options.host, bound, address.servers)
         if required:
             log.info("API keys are asked for, those of %s", options.keys_file)
         server: uvicorn.Server
-        app = build_app(
-            ingest,
-            store,
-            configuration,
-            access,
-            is_stopping=lambda: server.should_exit,
-            parts={"broker": ingest.broker_failure},
-        )
+
+        def build(configuration: Configuration, is_over: Callable[[], bool]) -> FastAPI:
+            return build_app(
+                ingest,
+                store,
+                configuration,
+                access,
+                is_stopping=is_over,
+                parts={"broker": ingest.broker_failure},
+                versions=versions,
+            )
+
+        app = LiveApp(build, feed.configuration, lambda: server.should_exit)
         # Longer than a POST can wait for its acknowledgement.
         grace_s = round(settings.sender.delivery_timeout_s) + 6
         server = uvicorn.Server(
@@ -89,5 +105,6 @@ def serve_api(options: ApiOptions) -> None:
         )
         server.run(sockets=[listener])
     finally:
+        feed.stop()
         ingest.stop()
         store.close()

@@ -1,20 +1,27 @@
-"""`penstock notify`: the notifier of the distributed form, in a process of its own."""
+"""`penstock notify`: notifier and explainer of the distributed form, in a process of their own."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from .schemas.config import load
+from .schemas.errors import StoreError
+from .streams.config_feed import ConfigurationFeed
+from .streams.explain import Explainer
 from .streams.notifier import Notifier, notifier_of
+from .streams.notifier_live import LiveNotifier
 from .streams.store import Store
 
 log = logging.getLogger("penstock")
 
+NOBODY = "there are no alerts.receivers in the configuration: nobody is to be told"
 QUIET = ("urllib3", "clickhouse_connect")  # what failed is in the error of the call
 
 
@@ -53,20 +60,31 @@ def serve_notify(options: NotifyOptions) -> dict[str, int]:
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.ERROR)
     store = Store(options.store)
-    notifier = notifier_of(store, load(options.config), os.environ)
-    if notifier is None:
-        log.info("there are no alerts.receivers in the configuration: nobody is to be told")
+    feed = ConfigurationFeed(store, load(options.config))
     try:
-        if not options.once:
-            _serve(options, notifier)
-        elif notifier is not None:
-            notifier.once()
+        return _once(store, feed) if options.once else _serve(options, store, feed)
     finally:
         store.close()
-    return {} if notifier is None else dict(notifier.totals) | {"waiting": notifier.left}
 
 
-def _serve(options: NotifyOptions, notifier: Notifier | None) -> None:
+def _once(store: Store, feed: ConfigurationFeed) -> dict[str, int]:
+    feed.look()
+    notifier = notifier_of(store, feed.configuration(), os.environ)
+    if notifier is None:
+        log.info(NOBODY)
+    else:
+        notifier.once()
+    explainer = Explainer(store, feed.configuration)
+    while explainer.turn():  # after people are told: their messages go without
+        pass
+    return {} if notifier is None else _told(notifier.totals, notifier)
+
+
+def _told(totals: Mapping[str, int], notifier: Notifier | None) -> dict[str, int]:
+    return dict(totals) | ({} if notifier is None else {"waiting": notifier.left})
+
+
+def _serve(options: NotifyOptions, store: Store, feed: ConfigurationFeed) -> dict[str, int]:
     # Not needed for one look, and slow to import.
     from .api import openmetrics
     from .serve_worker import rendered
@@ -75,18 +93,27 @@ def _serve(options: NotifyOptions, notifier: Notifier | None) -> None:
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
+    with contextlib.suppress(StoreError):  # it is waited for
+        feed.look()
+    live = LiveNotifier(store, feed.configuration, os.environ)
+    if live.notifier is None:
+        log.info(NOBODY)
     http = NotifierHTTP(
         options.metrics_host,
         options.metrics_port,
-        notifier,
+        lambda: live.notifier,
         rendered,
         openmetrics.CONTENT_TYPE,
     )
     http.start()
     log.info("metrics on http://%s:%d/metrics", options.metrics_host, http.port)
-    if notifier is not None:
-        notifier.start()
+    feed.follow()
+    live.start()
+    explainer = Explainer(store, feed.configuration)
+    explainer.start()
     ended.wait()
-    if notifier is not None:
-        notifier.stop()
+    feed.stop()
+    explainer.stop()
+    live.stop()
     http.stop()
+    return _told(live.totals, live.notifier)

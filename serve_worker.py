@@ -23,6 +23,8 @@ from .streams.app_ports import Lease, WorkerSettings
 from .streams.app_runner import run
 from .streams.app_status import WorkerStatus
 from .streams.brokers import BrokerError, BrokerRefused, TopicAdmin, TopicState
+from .streams.config_feed import ConfigurationFeed
+from .streams.core.configured import configured_counters
 from .streams.evaluator import Evaluator
 from .streams.ingestor import Ingestor, IngestorSettings
 from .streams.migrate import known_migrations
@@ -103,6 +105,7 @@ def serve_worker(options: WorkerOptions) -> NoReturn:
     configuration = load(options.config)
     address = parse_address(options.kafka)
     sealer = _sealer(options)
+    configured_counters(configuration)  # a mistake is told at once, not by the first partition
     parts = _Parts(options, configuration, address, Store(options.store))
     http = WorkerHTTP(
         options.metrics_host,
@@ -135,12 +138,12 @@ class _Parts:
         store: Store,
     ) -> None:
         self._options = options
-        self._configuration = configuration
         self._address = address
         self._app: WorkerApp | None = None
         self._ingestor: Ingestor | None = None
         self._waiting_for = "starting"
         self.store = store
+        self._feed = ConfigurationFeed(store, configuration)
 
     def tell(self, waiting_for: str) -> None:
         """Why it does not start yet."""
@@ -158,7 +161,9 @@ class _Parts:
         return time.time() - watermark_us / 1e6 if watermark_us > 0 else None
 
     def build(self, found: Surroundings, sealer: Sealer) -> WorkerApp:
-        """The application."""
+        """The application; the store must answer."""
+        self._feed.start()
+        newest = self._feed.configuration
         totals: Counter[str] = Counter()
         outlet = KafkaOutlet(self._address)
         partitions = found.topics.partitions[EVENTS]
@@ -166,11 +171,11 @@ class _Parts:
             layout = Layout(found.homes, partitions)
             settings = IngestorSettings(found.incarnation, layout, found.shards)
             self._ingestor = Ingestor(
-                self.store, self._configuration, settings, outlet, sealer, totals, clock_us
+                self.store, newest(), settings, outlet, sealer, totals, clock_us, newest
             )
         evaluator = None
         if self._options.evaluate:
-            evaluator = Evaluator(self.store, self._configuration, found.shards, totals, clock_us)
+            evaluator = Evaluator(self.store, newest(), found.shards, totals, clock_us, newest)
         worker = WorkerSettings(self._address, partitions)
         self._app = build_app(worker, self._ingestor, evaluator, outlet, totals)
         return self._app

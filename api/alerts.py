@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import Field
 
 from ..schemas.alerts.base import unix_s
@@ -15,6 +15,9 @@ from ..streams.core.alerts.log import Alert
 from ..streams.core.alerts.suppress import quiet_reasons
 from ..streams.core.alerts.transition import Transition
 from .answers import Answer
+from .auth import caller_of
+from .explanations import explanation, lines
+from .journal import SignalStore
 from .parameters import Ask, Time
 from .problems import described
 from .queries import BOUNDED, Conditions
@@ -27,7 +30,7 @@ from .signal_models import (
     SilenceAnswer,
     SilencesAnswer,
 )
-from .silences import AcknowledgeBody, Said, SignalStore, SilenceBody, State
+from .silences import AcknowledgeBody, Said, SilenceBody, State
 from .slos import seconds_of
 
 SEVERITIES: tuple[Severity, ...] = ("info", "warning", "critical", "emergency")
@@ -93,7 +96,7 @@ class Alerts:
         }
 
     def one(self, alert_id: str) -> Body:
-        """An alert and every change of it.
+        """An alert, what changed when it fired, and every change of it.
 
         Raises:
             NotFound: there is none of that id.
@@ -105,10 +108,11 @@ class Alerts:
             {"id": alert_id},
         )
         shown = self._shown([self._row(alert_id)], self._firing())
-        return shown[0] | {"transitions": transitions}
+        explained = explanation(self._store, alert_id)
+        return shown[0] | {"transitions": transitions, "explained": explained}
 
-    def acknowledge(self, alert_id: str, body: AcknowledgeBody) -> Body:
-        """Take an alert.
+    def acknowledge(self, alert_id: str, body: AcknowledgeBody, who: str) -> Body:
+        """Take an alert; `who` is told to the audit log.
 
         Raises:
             NotFound: there is none of that id.
@@ -120,7 +124,7 @@ class Alerts:
                 f"the alert was {row['state']} at {row['ended']:%Y-%m-%dT%H:%M:%SZ}: "
                 "only open ones can be acknowledged"
             )
-        return self._said.acknowledge(alert_id, body)
+        return self._said.acknowledge(alert_id, body, who)
 
     def _row(self, alert_id: str) -> Body:
         where = Conditions()
@@ -148,6 +152,7 @@ class Alerts:
             firing, self._said.silences(), section.maintenance, section.inhibitions, now_s
         )
         taken = self._said.acknowledgements([row["id"] for row in rows if row["state"] in _OPEN])
+        known = lines(self._store, [row["id"] for row in rows])
         return [
             row
             | {
@@ -155,6 +160,7 @@ class Alerts:
                 "amended_text": row["amended_text"] or None,
                 "quiet": quiet.get(row["id"]),
                 "acknowledged": taken.get(row["id"]),
+                "explanation": known.get(row["id"]) or None,
             }
             for row in rows
         ]
@@ -177,7 +183,7 @@ def read_routes(alerts: Alerts, said: Said) -> APIRouter:
         return Answer(alerts.all(ask))
 
     def detail(alert_id: AlertId) -> Response:
-        """An alert and every change of it."""
+        """An alert, what changed when it fired, and every change of it."""
         return Answer(alerts.one(alert_id))
 
     def silences(ask: Annotated[SilencesAsk, Query()]) -> Response:
@@ -204,17 +210,17 @@ def read_routes(alerts: Alerts, said: Said) -> APIRouter:
 def write_routes(alerts: Alerts, said: Said) -> APIRouter:
     """The routes that change what people are told."""
 
-    def silence(body: SilenceBody) -> Response:
+    def silence(request: Request, body: SilenceBody) -> Response:
         """Tell nobody of the alerts that match, for a while. They are evaluated and stored all the same."""
-        return Answer(said.silence(body), 201)
+        return Answer(said.silence(body, caller_of(request)), 201)
 
-    def end(silence_id: SilenceId) -> Response:
+    def end(request: Request, silence_id: SilenceId) -> Response:
         """End a silence now: what still fires is told then."""
-        return Answer(said.end(silence_id))
+        return Answer(said.end(silence_id, caller_of(request)))
 
-    def acknowledge(alert_id: AlertId, body: AcknowledgeBody) -> Response:
+    def acknowledge(request: Request, alert_id: AlertId, body: AcknowledgeBody) -> Response:
         """Take an alert: it is neither repeated nor escalated. Its end is told all the same."""
-        return Answer(alerts.acknowledge(alert_id, body))
+        return Answer(alerts.acknowledge(alert_id, body, caller_of(request)))
 
     router = APIRouter(tags=["alerts"])
     problems = described(401, 403, 422, 429, 503)

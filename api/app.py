@@ -15,14 +15,23 @@ from ..schemas.config import Configuration
 from ..schemas.ports import IngestPort
 from . import (
     alerts,
+    config,
     costs,
     coverage,
+    drift,
+    drift_examples,
+    drift_references,
     events,
     gates,
+    gates_create,
+    gates_history,
+    gates_orders,
+    gates_replay,
     health,
     live,
     metrics,
     page,
+    pipelines,
     problems,
     releases,
     requests,
@@ -31,9 +40,11 @@ from . import (
 from . import windows as windows_module
 from .answers import Answer
 from .auth import Access, Guard
+from .config_versions import Versions
+from .journal import SignalStore
 from .keys import SCOPES, Scope
 from .models import LiveMessage
-from .silences import Said, SignalStore
+from .silences import Said
 
 Guarded = tuple[APIRouter, tuple[Scope, ...]]
 
@@ -52,6 +63,7 @@ def build_app(
     monotonic_s: Callable[[], float] = time.monotonic,
     wall_us: Callable[[], int] = lambda: time.time_ns() // 1000,
     parts: Mapping[str, Callable[[], str]] | None = None,
+    versions: Versions | None = None,
 ) -> FastAPI:
     """The application.
 
@@ -66,6 +78,7 @@ def build_app(
         monotonic_s: clock of rate limits.
         wall_us: clock of the live stream and of silences, integer microseconds since 1970.
         parts: what else this process needs to be ready, by name: each tells why it does not work.
+        versions: of the configuration; without them, those of the store over `configuration`.
     """
     version = metadata.version("penstock")
     # No /docs page of the framework: it would load its scripts from elsewhere.
@@ -78,28 +91,55 @@ def build_app(
         redoc_url=None,
     )
     problems.install(app)
+    versions = versions or Versions(store, configuration, wall_us)
     guard = Guard(access, monotonic_s)
-    verdicts = gates.Verdicts(store, configuration.gates, lambda: ingest.status().watermark_us)
+    verdicts = gates.Verdicts(
+        store, configuration.live_gates, lambda: ingest.status().watermark_us, wall_us
+    )
+    waiting = gates.Waiting(verdicts, is_stopping, monotonic_s)
+    marked = releases.Releases(store, verdicts)
     reader = live.LiveReader(store, verdicts, ingest, wall_us)
     checks = health.Health(ingest, store, configuration.limits, version, parts)
     guarded: tuple[Guarded, ...] = (
         (events.routes(ingest, configuration.limits.max_body_mb), ("ingest",)),
         (windows_module.routes(store), ("read",)),
         (requests.routes(store, lambda: ingest.status().newest_event_us), ("read",)),
-        (releases.routes(store), ("read",)),
+        (releases.routes(marked), ("read",)),
+        (releases.good_routes(marked), ("gate", "read")),
         (coverage.routes(store), ("read",)),
-        (gates.routes(verdicts, is_stopping), ("gate", "read")),
+        *_gate_routes(store, ingest, waiting, wall_us),
         (live.routes(reader, is_stopping), ("read",)),
         (health.routes(checks), ("read",)),
         (metrics.routes(ingest, store, version), ("read",)),
         *_signal_routes(store, configuration, wall_us),
+        (config.routes(versions), ("admin",)),
+        (gates_create.routes(gates_create.Create(versions)), ("admin",)),
         (_openapi_routes(app), SCOPES),
     )
     app.include_router(health.open_routes(checks))
     for router, scopes in guarded:
         app.include_router(router, dependencies=[Depends(guard.needs(*scopes))])
+    hooks = [Depends(pipelines.needs_by_url(guard, "gate", "read"))]
+    app.include_router(pipelines.hook_routes(waiting), dependencies=hooks)
     page.install(app)
     return app
+
+
+def _gate_routes(
+    store: SignalStore, ingest: IngestPort, waiting: gates.Waiting, wall_us: Callable[[], int]
+) -> tuple[Guarded, ...]:
+    """What pipelines ask; what overrules a gate needs `admin`."""
+    past = gates_history.History(store, waiting.verdicts)
+    orders = gates_orders.Orders(
+        store, waiting, lambda body: ingest.post(body, "json", None), wall_us
+    )
+    return (
+        (gates.routes(waiting), ("gate", "read")),
+        (gates_history.routes(past), ("gate", "read")),
+        (gates_replay.routes(gates_replay.Replay(store, waiting.verdicts)), ("gate", "read")),
+        (pipelines.routes(waiting), ("gate", "read")),
+        (gates_orders.routes(orders), ("admin",)),
+    )
 
 
 def _signal_routes(
@@ -113,6 +153,21 @@ def _signal_routes(
         (alerts.read_routes(raised, said), ("read",)),
         (alerts.write_routes(raised, said), ("admin",)),
         (costs.routes(costs.Costs(store, configuration.costs.budgets)), ("read",)),
+        *_drift_routes(store, configuration, wall_us),
+    )
+
+
+def _drift_routes(
+    store: SignalStore, configuration: Configuration, wall_us: Callable[[], int]
+) -> tuple[Guarded, ...]:
+    """Drift; what traffic is compared with is changed by `admin`."""
+    monitors = configuration.drift.monitors
+    kept = drift_references.StoredReferences(store, monitors, wall_us)
+    return (
+        (drift.routes(drift.Drift(store, monitors)), ("read",)),
+        (drift_examples.routes(drift_examples.Examples(store)), ("read",)),
+        (drift_references.read_routes(kept), ("read",)),
+        (drift_references.write_routes(kept), ("admin",)),
     )
 
 

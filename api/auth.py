@@ -13,6 +13,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from ..schemas.errors import Backpressure, Forbidden, Unauthorized
 from .keys import SCOPES, ApiKey, KeyRing, Scope
 
+ANONYMOUS = "anyone"  # where no keys are asked for
 BEARER = HTTPBearer(
     auto_error=False,
     scheme_name="key",
@@ -74,6 +75,12 @@ class TokenBucket:
         return (1.0 - self._level) / self.rate_per_s
 
 
+def caller_of(request: Request) -> str:
+    """Who made a request that a `Guard` let through."""
+    found: str = request.state.caller
+    return found
+
+
 class Guard:
     """Lets requests through by their key.
 
@@ -90,16 +97,17 @@ class Guard:
     def needs(self, *scopes: Scope) -> Callable[..., Awaitable[None]]:
         """A dependency of routes: one of the scopes is needed.
 
-        It leaves the scopes of the caller in `request.state.scopes`.
+        It leaves the scopes of the caller in `request.state.scopes`, and in `request.state.caller` who
+        it is.
         """
 
         async def check(
             request: Request,
             credentials: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)],
         ) -> None:
-            request.state.scopes = self.admit(
-                credentials.credentials if credentials else None, scopes
-            )
+            token = credentials.credentials if credentials else None
+            request.state.scopes = self.admit(token, scopes)
+            request.state.caller = self.name_of(token)
 
         return check
 
@@ -125,6 +133,11 @@ class Guard:
                 f"this needs {' or '.join(scopes)}"
             )
         return SCOPES if "admin" in key.scopes else key.scopes
+
+    def name_of(self, token: str | None) -> str:
+        """Who the caller with this token is, for the audit log: the name and the id of the key."""
+        key = None if self._ring is None or token is None else self._ring.find(token)
+        return ANONYMOUS if key is None else f"{key.name} (key {key.id})"
 
     def _slow_down(self, key: ApiKey) -> None:
         if key.rate_per_s is None:

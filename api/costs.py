@@ -11,6 +11,7 @@ from pydantic import Field
 from ..schemas.costs.budgets import Budget
 from ..schemas.errors import InvalidQuery
 from ..schemas.ports import StoreReader
+from ..streams.core.costs.budget import budget_hash
 from ..streams.core.slices import GROUPINGS
 from ..streams.core.windows import WINDOWS
 from .answers import Answer
@@ -136,7 +137,7 @@ def _row(row: Mapping[str, Any], grouping: str, total_usd: float) -> Body:
 def _budget(budget_id: str, spec: Budget | None, row: Mapping[str, Any] | None) -> Body:
     """A budget for people, in dollars; unknown where it was not evaluated as it is now."""
     head = {"id": budget_id, "filter": spec.filter.given() if spec else {}}
-    if row is None or (spec is not None and spec.nanousd != row["budget_nanousd"]):
+    if row is None or (spec is not None and budget_hash(spec) != row["spec_hash"]):
         nothing = dict.fromkeys((*_TOLD, *(f"{name}_usd" for name in _AMOUNTS)))
         usd = None if spec is None else float(spec.usd)
         told = {"state": "unknown", "reasons": ["not_evaluated"], "method": "none"}

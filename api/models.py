@@ -223,6 +223,17 @@ class QuarantineAnswer(Strict):
     next_cursor: str | None = Field(description="For the next page; null on the last one.")
 
 
+class OverrideShown(Strict):
+    """What a person ordered, whatever the evidence says. The verdict beside it stays what it is."""
+
+    action: Literal["promote", "rollback", "hold"]
+    who: str = Field(examples=["ann"])
+    reason: str = Field(examples=["the errors are a broken client, INC-412"])
+    at: datetime
+    until: datetime = Field(description="It ends then, or with the epoch.")
+    epoch: int
+
+
 class VerdictAnswer(BaseModel):
     """May this release go on? docs/gates.md says what each verdict means."""
 
@@ -245,6 +256,16 @@ class VerdictAnswer(BaseModel):
     digest: str = Field(description="SHA-256 of what the verdict states.")
     next_poll_ms: int = Field(description="When asking again makes sense.", examples=[1000])
     text: str = Field(description="One sentence for people.")
+    checks: list[dict[str, Any]] = Field(
+        [], description="What makes the comparison fair, each with `check` and `ok`."
+    )
+    release: str | None = Field(
+        description="Whose marker began this epoch; null before the first.", examples=["r42"]
+    )
+    epoch_started: datetime | None = Field(description="Time of that marker.")
+    override: OverrideShown | None = Field(
+        description="In force now; `action` is then the one ordered."
+    )
 
 
 class GateAnswer(Strict):

@@ -34,7 +34,7 @@ _RATIOS = (
     "batch_fill_mean", "kv_cache_usage_mean", "kv_cache_usage_p99", "gpu_utilization_mean",
     "gpu_memory_ratio_p99", "batch_size_mean", "running_mean", "retry_rate_mean",
     "cpu_utilization_mean", "gpu_temperature_c_max", "model_load_s_max", "healthy_replicas_min",
-    "healthy_replicas_ratio", "coverage",
+    "healthy_replicas_ratio", "host_memory_ratio_p99", "coverage",
 )  # fmt: skip
 WINDOW_METRICS = frozenset(
     (

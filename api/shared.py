@@ -30,7 +30,10 @@ class Shared(Generic[T]):
         self._read = read
         self._period_s = period_s
         self._is_stopping = is_stopping
-        self._listeners: set[asyncio.Queue[T | StoreError | None]] = set()
+        self._listeners: dict[
+            asyncio.Queue[T | StoreError | None], Callable[[T | StoreError], bool]
+        ]
+        self._listeners = {}
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -38,20 +41,25 @@ class Shared(Generic[T]):
         """How many listen."""
         return len(self._listeners)
 
-    async def follow(self) -> AsyncGenerator[T | StoreError, None]:
+    async def follow(
+        self, wanted: Callable[[T | StoreError], bool] = lambda _: True
+    ) -> AsyncGenerator[T | StoreError, None]:
         """Each value as it is read, or the error of reading it; ends when the server stops.
 
         A listener that is slow gets the newest value, not all of them.
+
+        Args:
+            wanted: which values; the others do not wake the listener.
         """
         queue: asyncio.Queue[T | StoreError | None] = asyncio.Queue(maxsize=1)
-        self._listeners.add(queue)
+        self._listeners[queue] = wanted
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._poll())
         try:
             while (value := await queue.get()) is not None:
                 yield value
         finally:
-            self._listeners.discard(queue)
+            self._listeners.pop(queue, None)
             if not self._listeners and self._task is not None:
                 task, self._task = self._task, None
                 task.cancel()
@@ -79,7 +87,9 @@ class Shared(Generic[T]):
             left_s -= 0.25
 
     def _tell(self, value: T | StoreError | None) -> None:
-        for queue in self._listeners:
+        for queue, wanted in self._listeners.items():
+            if value is not None and not wanted(value):
+                continue
             if queue.full():
                 queue.get_nowait()
             queue.put_nowait(value)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from .explanations import ExplanationAnswer
 from .models import Strict
 
 SloState = Literal["met", "at_risk", "breached", "unknown", "no_data"]
@@ -132,6 +133,10 @@ class AlertAnswer(Strict):
         examples=["silence:migration"],
     )
     acknowledged: AcknowledgementAnswer | None
+    explanation: str | None = Field(
+        description="What changed, in one line; null until it is found out.",
+        examples=["variant=canary explains 96 % of the change (0.4 % -> 48 %)"],
+    )
 
 
 class AlertsAnswer(Strict):
@@ -156,9 +161,10 @@ class TransitionAnswer(Strict):
 
 
 class AlertDetail(AlertAnswer):
-    """An alert and every change of it, oldest first."""
+    """An alert, what changed when it fired, and every change of it, oldest first."""
 
     transitions: list[TransitionAnswer]
+    explained: ExplanationAnswer | None = Field(description="Null until it is found out.")
 
 
 class SilenceAnswer(Strict):

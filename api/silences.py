@@ -6,7 +6,7 @@ import json
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ..schemas.alerts.base import Id, Matchers, Moment, unix_s
 from ..schemas.alerts.quiet import Silence
 from ..schemas.errors import InvalidQuery, NotFound
-from ..schemas.ports import StoreReader
+from .journal import Journal, SignalStore
 from .queries import BOUNDED
 from .signal_models import Body
 
@@ -22,18 +22,6 @@ LONGEST = timedelta(days=366)
 MAX_SILENCES = 1000
 _SECONDS = pa.timestamp("s", "UTC")
 State = Literal["pending", "active", "expired"]
-
-
-class SignalStore(StoreReader, Protocol):
-    """A store that takes in what people say."""
-
-    def insert(self, name: str, rows: pa.Table, token: str) -> None:
-        """Insert rows; again with the same token, it changes nothing.
-
-        Raises:
-            StoreError: the outcome is unknown.
-        """
-        ...
 
 
 class _Said(BaseModel):
@@ -68,7 +56,7 @@ class AcknowledgeBody(_Said):
 
 
 class Said:
-    """Silences and acknowledgements of the store.
+    """Silences and acknowledgements of the store; each is in the audit log before it is in force.
 
     Args:
         store: takes them in.
@@ -82,6 +70,7 @@ class Said:
         self._store = store
         self._configured = {silence.id: silence for silence in configured}
         self._wall_us = wall_us
+        self._journal = Journal(store, wall_us)
 
     @property
     def now(self) -> datetime:
@@ -105,8 +94,12 @@ class Said:
         found = [item for item in found if item["state"] in wanted]
         return sorted(found, key=lambda item: item["ends_at"], reverse=True)
 
-    def silence(self, body: SilenceBody) -> Body:
+    def silence(self, body: SilenceBody, who: str) -> Body:
         """Set a silence.
+
+        Args:
+            body: what is to be quiet.
+            who: makes it, for the audit log.
 
         Raises:
             InvalidQuery: its times make no sense, or its id is taken by the configuration.
@@ -135,10 +128,10 @@ class Said:
             )
         except ValidationError as error:
             raise InvalidQuery("; ".join(item["msg"] for item in error.errors())) from error
-        self._write(silence)
+        self._write(silence, "silence", who)
         return self._shown(silence, "api", now)
 
-    def end(self, silence_id: str) -> Body:
+    def end(self, silence_id: str, who: str) -> Body:
         """End a silence now; one that has ended stays as it is.
 
         Raises:
@@ -155,7 +148,7 @@ class Said:
             # One that has not begun must still end after it begins.
             starts_at = min(silence.starts_at, now - timedelta(seconds=1))
             silence = silence.model_copy(update={"starts_at": starts_at, "ends_at": now})
-            self._write(silence)
+            self._write(silence, "silence_ended", who)
         return self._shown(silence, "api", now)
 
     def acknowledgements(self, alerts: Sequence[str]) -> dict[str, Body]:
@@ -168,12 +161,14 @@ class Said:
         )
         return {row.pop("alert_id"): row for row in rows}
 
-    def acknowledge(self, alert_id: str, body: AcknowledgeBody) -> Body:
+    def acknowledge(self, alert_id: str, body: AcknowledgeBody, who: str) -> Body:
         """Take an alert; the last one who does counts."""
         now = self.now
         if body.until is not None and body.until <= now:
             raise InvalidQuery(f"until is over: it is {now:%Y-%m-%dT%H:%M:%SZ} now")
         row = {"alert_id": alert_id, **body.model_dump(), "at": now}
+        told = {"alert_id": alert_id, **body.model_dump(mode="json")}
+        self._journal.write("acknowledge", who, told)
         self._insert("acknowledgements_rows", row)
         return {name: row[name] for name in ("who", "at", "until", "reason")}
 
@@ -191,7 +186,8 @@ class Said:
             state = "expired"
         return silence.model_dump() | {"state": state, "source": source}
 
-    def _write(self, silence: Silence) -> None:
+    def _write(self, silence: Silence, kind: str, who: str) -> None:
+        self._journal.write(kind, who, silence.model_dump(mode="json"))
         matchers = json.dumps([matcher.model_dump() for matcher in silence.matchers])
         self._insert("silences_rows", silence.model_dump() | {"matchers": matchers})
 

@@ -14,7 +14,7 @@ from ..schemas.errors import InvalidQuery, NotFound
 from ..schemas.ports import StoreReader
 from ..schemas.slo.objective import Composite, Objective
 from ..streams.core.slo.burn import BurnStatus
-from ..streams.core.slo.status import STATES, ObjectiveStatus, overall
+from ..streams.core.slo.status import STATES, ObjectiveStatus, objective_hash, overall
 from .answers import Answer
 from .parameters import Ask, Time
 from .problems import described
@@ -30,7 +30,7 @@ _POINT = (
 )  # fmt: skip
 _STATUS = (
     *_POINT, "declared", "target", "period_start", "period_end", "budget_minutes", "exhaustion_s",
-    "burns", "alarm_at",
+    "burns", "alarm_at", "spec_hash",
 )  # fmt: skip
 
 
@@ -118,12 +118,16 @@ class Slos:
             f"SELECT * FROM ({' UNION ALL '.join(newest)}) {BOUNDED}",
             {f"s{number}": name for number, name in enumerate(ids)},
         )
-        found = {row.pop("slo_id"): row | {"burns": json.loads(row["burns"])} for row in rows}
-        return {name: row for name, row in found.items() if self._is_current(name, row)}
+        found: dict[str, Body] = {}
+        for row in rows:
+            name, spec_hash = row.pop("slo_id"), row.pop("spec_hash")
+            if self._is_current(name, spec_hash):
+                found[name] = row | {"burns": json.loads(row["burns"])}
+        return found
 
-    def _is_current(self, slo_id: str, row: Mapping[str, Any]) -> bool:
+    def _is_current(self, slo_id: str, spec_hash: str) -> bool:
         asked = self._objectives.get(slo_id)
-        return asked is None or asked.declared == row["declared"]
+        return asked is None or objective_hash(asked) == spec_hash
 
     def _points(
         self, slo_id: str, ask: SloAsk, latest: Mapping[str, Any] | None
@@ -140,6 +144,8 @@ class Slos:
             raise InvalidQuery(f"more than {MAX_POINTS} points: shorten the range or enlarge step")
         where = Conditions({"slo": slo_id, "step": step_s})
         where.add("slo_id = {slo:String}")
+        if asked := self._objectives.get(slo_id):
+            where.add("spec_hash = {spec:String}", spec=objective_hash(asked))
         where.add("as_of >= toDateTime({first:UInt32}, 'UTC')", first=-(-start_us // 1_000_000))
         where.add("as_of <= toDateTime({last:UInt32}, 'UTC')", last=end_us // 1_000_000)
         rows = self._store.query(

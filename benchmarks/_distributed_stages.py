@@ -84,6 +84,9 @@ class Nowhere:
     def deliver(self, messages: Sequence[Outgoing]) -> None:
         raise AssertionError(f"{len(messages)} messages forwarded or refused")
 
+    def partitions(self, topic: str) -> int:
+        raise AssertionError(f"a frame states a partition of {topic} that is not there")
+
 
 def instrument(stages: Stages) -> None:
     """Wrap the functions that do a stage's work, where they are called."""

@@ -1,4 +1,4 @@
-"""`penstock alerts`: what is wrong, silences, and who has taken what."""
+"""`penstock alerts`: what is wrong and why, silences, and who has taken what."""
 
 from __future__ import annotations
 
@@ -73,6 +73,53 @@ def list_alerts(
     _table(("id", "severity", "state", "since", "rule", "what", "notes"), rows)
     firing = ", ".join(f"{n} {name}" for name, n in found["counts"].items() if n)
     click.echo(f"{len(rows)} listed; firing: {firing or 'none'}")
+
+
+@alerts.command()
+@source_options
+@click.argument("alert_id", metavar="ID")
+@_JSON
+def show(alert_id: str, as_json: bool, **where: Any) -> None:
+    """An alert: what changed when it fired, and its history.
+
+    \b
+    Example:
+      penstock alerts show 6d1f0b7c9a52e4d8b3f10c7a59e2d6b4 --url http://127.0.0.1:8080
+    """
+    from ..streams.core.preview import escape
+
+    with opened(**where) as source:
+        found = source.ask(f"/v1/alerts/{quote(alert_id, safe='')}")
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    for name, text in _facts(found):
+        for line in text.split("\n"):
+            click.echo(f"{name:<12}  {escape(line)}".rstrip())
+            name = ""
+    rows = [[one["at"], one["kind"], one["reason"], one["text"]] for one in found["transitions"]]
+    click.echo()
+    _table(("when", "change", "reason", "what"), rows)
+
+
+def _facts(alert: dict[str, Any]) -> list[tuple[str, str]]:
+    """Name and text of what is told of an alert; what is empty is left out."""
+    own = ("alertname", "group", "severity")
+    labels = ", ".join(f"{k}={v}" for k, v in alert["labels"].items() if k not in own)
+    explained = alert["explained"]
+    facts = {
+        "alert": f"{alert['rule']}: {alert['severity']}, {alert['state']}",
+        "where": labels or "fleet",
+        "since": alert["started"],
+        "ended": alert["ended"] or "",
+        "value": alert["text"],
+        "amended": alert["amended_text"] or "",
+        **alert["annotations"],
+        "what changed": "\n".join(explained["sentences"]) if explained else "not found out yet",
+        "notes": _notes(alert),
+        "runbook": alert["runbook"] or "",
+    }
+    return [(name, text) for name, text in facts.items() if text]
 
 
 def _notes(alert: dict[str, Any]) -> str:

@@ -62,13 +62,22 @@ def defines(found: Configuration) -> dict[str, list[Item]]:
         InvalidConfiguration: two limits would be counted under the same number.
     """
     from ..schemas.alerts.routing import secrets_of
+    from ..schemas.catalogue.table import sentence
+    from ..schemas.gates.budget import BudgetGate
+    from ..schemas.gates.rollback import RollbackGate
     from ..schemas.slo.objective import Objective
     from ..streams.core.configured import configured_counters
 
     configured_counters(found)
     written = {rule.id for rule in found.alerts.rules}
+    shipped = {rule.id for rule in found.catalogue_rules}
     return {
-        "gates": [_item(gate.id, ", ".join(m.name for m in gate.metrics)) for gate in found.gates],
+        "gates": [
+            _item(gate.id, gate.kind)
+            if isinstance(gate, BudgetGate | RollbackGate)
+            else _item(gate.id, ", ".join(metric.name for metric in gate.metrics))
+            for gate in found.gates
+        ],
         "slos": [
             _item(slo.id, f"{slo.declared}, {slo.window}")
             if isinstance(slo, Objective)
@@ -80,10 +89,13 @@ def defines(found: Configuration) -> dict[str, list[Item]]:
             for rule in found.rules
             if rule.id in written
         ],
+        "catalogue_alert_rules": [
+            _item(rule.id, f"{rule.severity}, {sentence(rule)}") for rule in found.catalogue_rules
+        ],
         "implied_alert_rules": [
             _item(rule.id, f"{rule.severity}, {rule.condition.kind}")
             for rule in found.rules
-            if rule.id not in written
+            if rule.id not in written | shipped
         ],
         "receivers": [_item(one.name, one.kind) for one in found.alerts.receivers],
         "secrets": [
@@ -135,5 +147,8 @@ def _notes(found: Configuration) -> Iterator[str]:
         if isinstance(slo, Objective):
             for reason in slo.left_out:
                 yield f"{slo.id}: {reason}"
+    if found.left_out:
+        names = ", ".join(rule.id for rule in found.left_out)
+        yield f"rules of the catalogue left out, because nothing computes their signal: {names}"
     if found.rules and not found.alerts.receivers:
         yield "alerts are stored and shown, but nobody is told: there are no receivers"

@@ -90,14 +90,17 @@ def audit(
     from ..schemas.config import load
     from ..schemas.errors import PenstockError
     from ..streams.audit import examine
+    from ..streams.config_feed import ConfigurationFeed
     from ..streams.store import Store
 
     try:
-        configuration, store = load(config), Store(url)
+        base, store = load(config), Store(url)
         if store.folder is not None and not store.folder.exists():
             raise click.UsageError(f"there is no folder {store.folder}")
         try:
-            report = examine(store, configuration, since_us, windows, say=_progress)
+            feed = ConfigurationFeed(store, base)
+            feed.look()
+            report = examine(store, feed.configuration(), since_us, windows, say=_progress)
         finally:
             store.close()
     except PenstockError as error:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
+
+if TYPE_CHECKING:
+    from ..demo import DemoOptions
 
 _SPEED_HELP = "Seconds of events per second, or max."
+# As in producers/faults.py, which is imported when it is needed; a test compares them.
+FAULTS = ("none", "slow", "errors", "safety", "cost", "drift", "outage", "silent-worker")
 _SEED = click.option("--seed", default=0, show_default=True, help="Of everything that is drawn.")
 
 
@@ -29,6 +35,13 @@ def _speed(_: click.Context, __: click.Parameter, value: str) -> float:
     show_default=True,
     help="What becomes of the canary.",
 )
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    type=click.Choice(FAULTS),
+    help="Instead of a canary, something that goes wrong, and the alerts that it raises; repeatable.",
+)
 @click.option("--speed", default="40", show_default=True, callback=_speed, help=_SPEED_HELP)
 @_SEED
 @click.option("--port", type=int, help="Port of the server. Default: 8080, or a free one.")
@@ -45,23 +58,49 @@ def _speed(_: click.Context, __: click.Parameter, value: str) -> float:
 @click.option(
     "--exit-code", is_flag=True, help="Exit 0 on PASS, 1 FAIL, 2 UNDECIDED, 3 NO_DATA or INVALID."
 )
-def demo(exit_code: bool, **options: Any) -> None:
+@click.pass_context
+def demo(ctx: click.Context, /, faults: tuple[str, ...], exit_code: bool, **options: Any) -> None:
     """Replay a real hour of LLM traffic with a canary, and get the verdict.
+
+    With --fault something goes wrong instead, and the exit code is 1 unless exactly the matching alerts
+    fired. Where not everything that was emitted is stored, it is 4.
 
     \b
     Example:
       penstock demo
       penstock demo --canary good --open
+      penstock demo --fault slow --speed max
       penstock demo --speed max --json
     """
     from ..demo import DemoOptions, run_demo
 
+    if faults:
+        for name in ("canary", "head_s", "exit_code"):
+            if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+                option = name.removesuffix("_s").replace("_", "-")
+                raise click.UsageError(
+                    f"--fault replays the whole hour alone: leave out --{option}"
+                )
+        if "none" in faults and len(faults) > 1:
+            raise click.UsageError("--fault none goes with no other fault")
+        _demo_of_faults(faults, DemoOptions(**options))
+        return
     result = run_demo(DemoOptions(**options))
     if not result.complete:
         click.echo("not everything that was emitted is stored", err=True)
         sys.exit(4)
     if exit_code:
         sys.exit(result.exit_code)
+
+
+def _demo_of_faults(faults: tuple[str, ...], options: DemoOptions) -> None:
+    from ..demo_faults import run_fault_demo
+    from ..producers.faults import FAULTS as KNOWN
+
+    result = run_fault_demo(tuple(name for name in KNOWN if name in faults), options)
+    if not result.complete:
+        click.echo("not everything that was emitted is stored", err=True)
+    sys.exit(result.exit_code)
 
 
 @click.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import http.client
 import json
 import re
@@ -9,7 +10,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -82,7 +83,18 @@ class HttpSource:
     def tell(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Body:
         """See `Source.tell`."""
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self._url + path, data, self._headers, method=method)
+        return self.send(method, path, data)
+
+    def send(
+        self, method: str, path: str, data: bytes | None, headers: Mapping[str, str] | None = None
+    ) -> Body:
+        """Bytes as they are, to a path.
+
+        Raises:
+            PenstockError: as `Source.tell`.
+        """
+        every = {**self._headers, **(headers or {})}
+        request = urllib.request.Request(self._url + path, data, every, method=method)
         try:
             with self._opener.open(request, timeout=self._timeout_s) as answer:
                 found: Body = json.load(answer)
@@ -117,6 +129,9 @@ class StoreSource:
     ) -> None:
         from ..api.alerts import Alerts
         from ..api.costs import Costs
+        from ..api.drift import Drift
+        from ..api.drift_examples import Examples
+        from ..api.drift_references import StoredReferences
         from ..api.silences import Said
         from ..api.slos import Slos
         from ..schemas.alerts.section import Alerts as Section
@@ -127,6 +142,10 @@ class StoreSource:
         self._alerts = Alerts(store, section, self._said)
         self._slos = Slos(store, None if known is None else known.objectives)
         self._costs = Costs(store, None if known is None else known.costs.budgets)
+        monitors = None if known is None else known.drift.monitors
+        self._drift = Drift(store, monitors)
+        self._examples = Examples(store)
+        self._references = StoredReferences(store, monitors or (), wall_us)
 
     def ask(self, path: str, **query: Any) -> Body:
         """See `Source.ask`."""
@@ -140,6 +159,8 @@ class StoreSource:
             body = self._slos.one(rest[0], _valid(SloAsk, given)) if rest else self._slos.all()
         elif kind == "costs":
             body = self._costs.all(_valid(CostsAsk, given))
+        elif kind == "drift":
+            body = self._of_drift(rest, given)
         elif kind == "silences":
             body = {"silences": self._said.listed(_valid(SilencesAsk, given).state)}
         elif rest:
@@ -148,16 +169,32 @@ class StoreSource:
             body = self._alerts.all(_valid(AlertsAsk, given))
         return _as_json(body)
 
+    def _of_drift(self, rest: Sequence[str], given: Mapping[str, Any]) -> Body:
+        from ..api.drift import DriftAsk
+        from ..api.drift_examples import ExamplesAsk
+        from ..api.drift_references import ReferencesAsk
+
+        if not rest:
+            return self._drift.all(_valid(DriftAsk, given))
+        if rest == ["references"]:
+            return self._references.all(_valid(ReferencesAsk, given))
+        return self._examples.of(rest[0], _valid(ExamplesAsk, given))
+
     def tell(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Body:
         """See `Source.tell`."""
+        from ..api.drift_references import ReferenceBody
         from ..api.silences import AcknowledgeBody, SilenceBody
 
         _, _, kind, *rest = path.split("/")
+        who = f"{getpass.getuser()} (at the store)"
         if method == "DELETE":
-            return _as_json(self._said.end(rest[0]))
+            return _as_json(self._said.end(rest[0], who))
+        if kind == "drift":
+            return _as_json(self._references.keep(_valid(ReferenceBody, body)))
         if kind == "silences":
-            return _as_json(self._said.silence(_valid(SilenceBody, body)))
-        return _as_json(self._alerts.acknowledge(rest[0], _valid(AcknowledgeBody, body)))
+            return _as_json(self._said.silence(_valid(SilenceBody, body), who))
+        taken = self._alerts.acknowledge(rest[0], _valid(AcknowledgeBody, body), who)
+        return _as_json(taken)
 
 
 def _valid(model: type[M], given: Any) -> M:

@@ -111,7 +111,7 @@ class Engine:
             + config.ms_per_sequence * decoding
             + config.ms_per_context_token * self._context
         )
-        if decoding:
+        if decoding and self._now >= config.slow_from_us:
             ms *= config.slowdown
         ms += config.ms_per_prompt_token * prompt_tokens
         self._end_us = self._now + max(1, int(ms * 1000 * self._next_noise()))

@@ -25,6 +25,7 @@ class EngineConfig:
         ms_per_context_token: time of a step per token held by sequences in decode.
         ms_per_prompt_token: time of a step per prompt token computed.
         slowdown: factor on the decode part (everything but prompts).
+        slow_from_us: when that begins, in event time; steps before it are not slowed.
         noise: standard deviation of the log of a step's time.
         host_ms: part of the base in which the device waits for the host.
         batch_capacity: sequences that run at once.
@@ -41,6 +42,7 @@ class EngineConfig:
     ms_per_context_token: float = 0.0001
     ms_per_prompt_token: float = 0.065
     slowdown: float = 1.0
+    slow_from_us: int = 0
     noise: float = 0.03
     host_ms: float = 1.5
     batch_capacity: int = 32

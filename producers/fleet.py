@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .engine import Engine, EngineConfig
+from .faults import Faults
 from .traces import Trace
 from .traffic import BASE_ERROR_RATIO, PRICES, Price, Traffic
 
@@ -19,6 +20,7 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 MODEL = "chat-70b"
+NO_FAULTS = Faults(frozenset(), 0)
 MAX_SPEED = math.inf
 MINUTE_US = 60_000_000
 SETTLE_US = 10_000_000
@@ -101,6 +103,7 @@ class WorkerPlan:
         boot_us: when its process comes up, microseconds after the start of the trace.
         seed: of the noise of its engine.
         leaves: whether it stops when it has answered what it has; others stay until the end.
+        hangs_us: when it stops answering, saying anything and following the clock; None for never.
     """
 
     worker_id: str
@@ -109,11 +112,16 @@ class WorkerPlan:
     boot_us: int
     seed: int
     leaves: bool = False
+    hangs_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
-    """Everything that a seed and the options decide before the first event."""
+    """Everything that a seed and the options decide before the first event.
+
+    Attributes:
+        step_every: one of so many engine steps is told.
+    """
 
     traffic: Traffic
     workers: tuple[WorkerPlan, ...]
@@ -121,10 +129,20 @@ class Fleet:
     price: Price
     canary_from_us: int | None
     canary_share: float
+    faults: Faults = NO_FAULTS
+    step_every: int = 1
+
+    def is_healthy(self, at_us: int) -> bool:
+        """Whether engines take requests, so long after the start of the trace."""
+        return self.faults.answers or at_us < self.faults.from_us
 
     def engine(self, plan: WorkerPlan) -> Engine:
         """A fresh engine with the requests of one worker."""
         config = replace(self.config, slowdown=plan.arm.slowdown)
+        if self.faults.slowdown != 1:
+            config = replace(
+                config, slowdown=self.faults.slowdown, slow_from_us=self.faults.from_us
+            )
         return Engine(config, self.traffic.work(plan.requests, plan.arm.error_ratio), plan.seed)
 
 
@@ -135,19 +153,24 @@ def plan_fleet(
     canary: CanaryFate | None = None,
     canary_share: float = 0.2,
     seed: int = 0,
+    faults: Faults = NO_FAULTS,
+    step_every: int = 1,
 ) -> Fleet:
     """Divide a trace among workers. In its middle a canary takes the place of one of them.
 
     With five workers and a share of a fifth every engine has the same load all the time, so that a
     good canary has the latencies of its control. The worker that makes room answers what it has
-    and stops; with fewer than three workers the canary comes on top.
+    and stops; with fewer than three workers the canary comes on top. Requests that reach nobody
+    because of a fault are left out.
     """
+    traffic = faults.changed(traffic)
     from_us = traffic.trace.duration_us // 2
     to_canary = traffic.canary(from_us, canary_share if canary else 0.0)
     retired = round(workers * canary_share) if canary else 0
     later = traffic.trace.arrival_us >= from_us
     served_by = np.where(later, traffic.worker(workers - retired), traffic.worker(workers))
     served_by[to_canary] = -1
+    served_by[faults.lost(served_by, traffic.trace.arrival_us)] = -1
     plans = [
         WorkerPlan(
             worker_id=f"worker-{k + 1}",
@@ -156,6 +179,7 @@ def plan_fleet(
             boot_us=0,
             seed=seed * 1000 + k,
             leaves=k >= workers - retired,
+            hangs_us=faults.from_us if faults.silences(k) else None,
         )
         for k in range(workers)
     ]
@@ -170,6 +194,8 @@ def plan_fleet(
         price=PRICES[MODEL],
         canary_from_us=from_us if canary else None,
         canary_share=canary_share,
+        faults=faults,
+        step_every=step_every,
     )
 
 

@@ -20,6 +20,7 @@ from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
 
 from ..schemas.errors import PenstockError
+from .faults import FaultName, Faults
 from .fleet import CanaryFate, Fleet, Rehearsal, VirtualClock, plan_fleet, rehearse
 from .replay_worker import Report, Together, work
 from .settings import EmitterSettings
@@ -48,6 +49,8 @@ class ReplayOptions:
         workers: worker processes of the control arm.
         canary: what becomes of a canary from the middle on; None for no canary.
         canary_share: share of the traffic that it takes.
+        faults: what goes wrong in the second half.
+        step_every: one of so many engine steps is told; of everything else all.
         seed: of everything that is drawn.
         head_s: replay only the first seconds of the trace.
         api_key: for the server, where it asks for one.
@@ -62,6 +65,8 @@ class ReplayOptions:
     workers: int = 5
     canary: CanaryFate | None = None
     canary_share: float = 0.2
+    faults: tuple[FaultName, ...] = ()
+    step_every: int = 1
     seed: int = 0
     head_s: float | None = None
     api_key: str | None = None
@@ -83,6 +88,8 @@ class ReplayOptions:
             canary=self.canary,
             canary_share=self.canary_share,
             seed=self.seed,
+            faults=Faults.of(self.faults, trace.duration_us),
+            step_every=self.step_every,
         )
 
 

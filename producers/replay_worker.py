@@ -164,6 +164,8 @@ class Worker:
         self.report.reached_us = until_us
         if self._closed or until_us < self.plan.boot_us:
             return
+        if self.plan.hangs_us is not None:
+            until_us = min(until_us, self.plan.hangs_us)
         if self._emit is None:
             self._boot()
         for ts_us, request, fields in self._engine.advance(until_us):
@@ -171,7 +173,8 @@ class Worker:
             if request is None:
                 self._computed[0] += fields["gpu_utilization"]
                 self._computed[1] += 1
-                self._tell(ts_us, "step", fields)
+                if fields["step"] % self._fleet.step_every == 0:
+                    self._tell(ts_us, "step", fields)
             else:
                 self._request(ts_us, int(self.plan.requests[request]), fields)
         self._catch_up(min(until_us, self._stays_until_us()))
@@ -198,6 +201,8 @@ class Worker:
             self.flush()
             delivered = self._emit.snapshot()["delivery"]["delivered_events"]
             self.report.undelivered = self.report.emitted.total() - delivered
+            if self.plan.hangs_us is not None:
+                return
             now_us = time.time_ns() // 1000
             self._clock.now_us = max(
                 self._clock.now_us, min(self._clock.now_us + SETTLE_US, now_us)
@@ -260,7 +265,7 @@ class Worker:
             + config.kv_tokens * config.kv_bytes_per_token,
             "gpu_memory_total_bytes": config.memory_bytes,
             "expected_replicas": 1,
-            "healthy_replicas": 1,
+            "healthy_replicas": int(self._fleet.is_healthy(ts_us)),
         }
         self._tell(ts_us, "step", reading | fields)
 

@@ -7,6 +7,7 @@ the same traffic, and a good canary differs from its control in nothing but the 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -74,6 +75,7 @@ class Traffic:
         fail_after: tokens after which it then fails.
         error: position in the table of errors.
         draws: more uniform numbers, shape (n, 8), for what only colours a request.
+        cost_factor: what a request costs, of its price.
     """
 
     trace: Trace
@@ -83,6 +85,7 @@ class Traffic:
     fail_after: Ints
     error: Ints
     draws: Floats
+    cost_factor: Floats
 
     def work(self, mine: Ints, error_ratio: float) -> Work:
         """The engine's view of the requests `mine`; their share `error_ratio` will fail."""
@@ -99,6 +102,11 @@ class Traffic:
         """Requests that go to the canary: by hash, of those that arrive from `from_us` on."""
         lucky = (self.digests % np.uint64(10_000)) < np.uint64(round(share * 10_000))
         return lucky & (self.trace.arrival_us >= from_us)
+
+    def routes(self) -> Counter[str]:
+        """How many requests take each route."""
+        tokens, draws = self.trace.input_tokens.tolist(), self.draws[:, 1].tolist()
+        return Counter(map(_route, tokens, draws))
 
     def worker(self, workers: int) -> Ints:
         """Which of the control workers serves each request."""
@@ -124,6 +132,7 @@ def make_traffic(trace: Trace, seed: int) -> Traffic:
         ),
         error=rng.choice(len(shares), n, p=shares / shares.sum()),
         draws=rng.random((n, 8)),
+        cost_factor=np.ones(n),
     )
 
 
@@ -169,7 +178,8 @@ class Describer:
             "user_agent": _AGENTS[int(agent**2 * len(_AGENTS))],
             "input_bytes": tokens * 4,
             "output_bytes": generated * 4,
-            "cost_usd": self.price.cost_usd(tokens, cached, generated),
+            "cost_usd": self.price.cost_usd(tokens, cached, generated)
+            * float(self.traffic.cost_factor[index]),
             "features": {"temperature": round(heat, 2), "prompt_tokens": float(tokens)},
         }
         if fields["status"] == "rejected":

@@ -31,8 +31,10 @@ SHARDING: Mapping[str, str] = {
     "windows_rows": f"cityHash64(window_s, {_SLICE})",
     "coverage_rows": "cityHash64(worker_id, boot_id)",
     "verdicts_rows": "cityHash64(gate_id, epoch)",
+    "gate_inputs_rows": "cityHash64(gate_id, epoch)",
     "checkpoints_rows": "cityHash64(partition)",
     "alert_transitions_rows": "cityHash64(alert_id)",
+    "alert_explanations_rows": "cityHash64(alert_id)",
     "slo_status_rows": "cityHash64(slo_id)",
     "cost_status_rows": "cityHash64(budget_id)",
     "audit_log_rows": "cityHash64(chain)",
@@ -41,6 +43,10 @@ SHARDING: Mapping[str, str] = {
     "signal_states_rows": "cityHash64(kind, id)",
     "deliveries_rows": "cityHash64(key)",
     "leases_rows": "cityHash64(name)",
+    "drift_counts_rows": "cityHash64(counting)",
+    "drift_references_rows": "cityHash64(scope, name)",
+    "drift_scores_rows": "cityHash64(monitor, series)",
+    "drift_states_rows": "cityHash64(monitor)",
 }
 # Tables of a few rows live on the first shard.
 SMALL = ("schema_migrations", "settings", "probe", "incarnations", "redrives")
@@ -180,8 +186,10 @@ _MIGRATIONS = (
     f"SELECT, INSERT, CREATE DATABASE, CREATE TABLE, CREATE VIEW, DROP VIEW, ALTER TABLE, ALTER VIEW"
     f" ON {DATABASE}.*"
 )
-# Beside the probe, what people set through the API.
-_SET = ("probe", "silences_rows", "acknowledgements_rows")
+# Beside the probe, what people set through the API, and the log of who did.
+_SET = (
+    "probe", "silences_rows", "acknowledgements_rows", "audit_log_rows", "drift_references_rows",
+)  # fmt: skip
 GRANTS: Mapping[str, tuple[str, ...]] = {
     "migrator": (_MIGRATIONS,),
     "writer": (f"SELECT, INSERT, ALTER DELETE ON {DATABASE}.*",),

@@ -5,122 +5,35 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .alerts.rules import AlertRule
 from .alerts.section import Alerts
 from .costs.section import Costs
 from .drift.monitors import DriftConfiguration
 from .errors import InvalidConfiguration
-from .signals import Problem, implied_rules, signal_ids, signal_problems
+from .gates import Gate, LiveGate, OfflineGate
+from .gates.budget import BudgetGate
+from .signals import (
+    Problem,
+    SignalId,
+    implied_rules,
+    signal_ids,
+    signal_of,
+    signal_problems,
+)
+from .slo.notify import notify_problems
 from .slo.objective import Composite, Objective
 from .slo.section import SloSection, objectives_of
+
+M = TypeVar("M", bound=BaseModel)
 
 
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class SliceFilter(_Model):
-    """Which traffic: every dimension that is given must match exactly."""
-
-    model: str | None = None
-    model_version: str | None = None
-    release: str | None = None
-    variant: str | None = None
-
-    def given(self) -> dict[str, str]:
-        """The dimensions that are named, in the order of the grouping set `release`."""
-        return {name: value for name, value in self if value is not None}
-
-
-class LatencyLimit(_Model):
-    """A latency quantile must not exceed a limit: `p95 of ttft_ms <= 1200`.
-
-    Tested as a rate: the share of requests above the limit is at most 1 - quantile.
-    """
-
-    metric: Literal["latency"] = "latency"
-    field: str = Field("latency_ms", pattern=r"^[a-z_]+_ms$")
-    quantile: float = Field(0.95, ge=0.001, le=0.999999)
-    max_ms: float = Field(gt=0)
-    critical: bool = True
-
-    @property
-    def name(self) -> str:
-        """Name of the metric in evidence, such as `ttft_ms_p95`."""
-        return f"{self.field}_p{self.quantile * 100:g}"
-
-
-class RateLimit(_Model):
-    """A share of requests must not exceed a limit: errors, or safety violations."""
-
-    metric: Literal["error_rate", "safety_rate"]
-    max_ratio: float = Field(gt=0, lt=1)
-    critical: bool = True
-
-    @property
-    def name(self) -> str:
-        """Name of the metric in evidence."""
-        return self.metric
-
-
-class CostLimit(_Model):
-    """Cost per 1,000 tokens (input and output) must not exceed a limit.
-
-    Tested as the mean of cost - limit * tokens per request, each value capped at +- cap_usd.
-    """
-
-    metric: Literal["cost_per_1k_tokens_usd"] = "cost_per_1k_tokens_usd"
-    max_usd: float = Field(gt=0)
-    cap_usd: float = Field(
-        gt=0, description="No request is taken to cost more than this above plan."
-    )
-    critical: bool = True
-
-    @property
-    def name(self) -> str:
-        """Name of the metric in evidence."""
-        return self.metric
-
-
-MetricLimit = Annotated[LatencyLimit | RateLimit | CostLimit, Field(discriminator="metric")]
-
-
-class AbsoluteGate(_Model):
-    """Limits on one release, each with a confidence statement (docs/gates.md).
-
-    FAIL splits alpha_fail over the critical metrics and needs no minimum; PASS needs every
-    critical metric at alpha_pass, min_units, min_bake_s and min_coverage.
-    """
-
-    id: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
-    kind: Literal["absolute"] = "absolute"
-    filter: SliceFilter = SliceFilter()
-    metrics: tuple[MetricLimit, ...] = Field(min_length=1)
-    alpha_fail: float = Field(0.01, gt=0, lt=0.5)
-    alpha_pass: float = Field(0.05, gt=0, lt=0.5)
-    min_units: int = Field(
-        100, ge=1, description="Requests below which the answer is NO_DATA, or FAIL if shown."
-    )
-    min_coverage: float = Field(0.99, ge=0, le=1)
-    min_bake_s: int = Field(60, ge=0, description="Event time from the first request to a PASS.")
-    deadline_s: int | None = Field(None, gt=0, description="Event time after which policies apply.")
-    on_no_data: Literal["block", "allow", "hold"] = "block"
-    on_undecided_at_deadline: Literal["block", "allow", "hold"] = "hold"
-
-    @model_validator(mode="after")
-    def _decidable(self) -> AbsoluteGate:
-        names = [limit.name for limit in self.metrics]
-        repeated = sorted({name for name in names if names.count(name) > 1})
-        if repeated:
-            raise ValueError(f"one limit per metric: {', '.join(repeated)}")
-        if not any(limit.critical for limit in self.metrics):
-            raise ValueError("at least one metric must be critical: advisory ones never decide")
-        return self
 
 
 class Retention(_Model):
@@ -153,7 +66,7 @@ class Time(_Model):
 class Configuration(_Model):
     """The whole of penstock.yaml."""
 
-    gates: tuple[AbsoluteGate, ...] = ()
+    gates: tuple[Gate, ...] = ()
     slos: SloSection = ()
     alerts: Alerts = Alerts.model_validate({})
     costs: Costs = Costs.model_validate({})
@@ -163,20 +76,51 @@ class Configuration(_Model):
     time: Time = Time.model_validate({})
 
     @cached_property
+    def live_gates(self) -> tuple[LiveGate, ...]:
+        """Gates that are evaluated on the stream; the others are asked about files."""
+        return tuple(gate for gate in self.gates if not isinstance(gate, OfflineGate))
+
+    @cached_property
     def objectives(self) -> tuple[Objective | Composite, ...]:
         """What `slos` asks for, presets and documents written out."""
         return objectives_of(self.slos)
 
     @cached_property
     def rules(self) -> tuple[AlertRule, ...]:
-        """Alert rules: those that are written, and those that objectives and budgets bring along."""
-        written = self.alerts.rules
-        return (*written, *implied_rules(self.objectives, self.costs.budgets, written))
+        """Alert rules: those that are written, and those that other sections bring along."""
+        written = (*self.alerts.rules, *self.catalogue_rules)
+        brought = implied_rules(self.objectives, self.costs.budgets, self.drift, written)
+        return (*written, *brought)
+
+    @cached_property
+    def signals(self) -> tuple[SignalId, ...]:
+        """Kind and id of every signal that is computed."""
+        found = signal_ids(self.objectives, self.costs.budgets, self.drift)
+        return tuple(found)
+
+    @cached_property
+    def catalogue_rules(self) -> tuple[AlertRule, ...]:
+        """Rules of the catalogue that are evaluated: of those taken, the ones that have their signal."""
+        known = set(self.signals)
+        return tuple(rule for rule in self._taken if signal_of(rule) in (None, *known))
+
+    @property
+    def left_out(self) -> tuple[AlertRule, ...]:
+        """Rules of the catalogue whose signal this file does not define."""
+        evaluated = {rule.id for rule in self.catalogue_rules}
+        return tuple(rule for rule in self._taken if rule.id not in evaluated)
+
+    @property
+    def _taken(self) -> tuple[AlertRule, ...]:
+        written = {rule.id for rule in self.alerts.rules}
+        taken = self.alerts.catalogue.taken if self.alerts.catalogue is not None else ()
+        return tuple(rule for rule in taken if rule.id not in written)
 
     @property
     def has_signals(self) -> bool:
         """Whether there is anything to evaluate beside windows and gates."""
-        return bool(self.rules or self.objectives or self.costs.budgets)
+        drift = self.drift.monitors or self.drift.detectors
+        return bool(self.rules or self.objectives or self.costs.budgets or drift)
 
 
 def load(path: Path | None) -> Configuration:
@@ -200,19 +144,7 @@ def parse(text: str, name: str = "penstock.yaml") -> Configuration:
     Raises:
         InvalidConfiguration: naming the line and the field of every mistake.
     """
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InvalidConfiguration(f"{name} is not YAML: {error}") from error
-    try:
-        configuration = Configuration.model_validate({} if data is None else data)
-    except ValidationError as error:
-        lines = [
-            f"{name}:{_line(node, item['loc'])}: {'.'.join(map(str, item['loc']))}: {item['msg']}"
-            for item in error.errors()
-        ]
-        raise InvalidConfiguration("\n".join(lines)) from error
+    configuration, node = read_as(Configuration, text, name)
     wrong = [
         f"{name}:{_line(node, where)}: {'.'.join(map(str, where))}: {what}"
         for where, what in _problems(configuration)
@@ -222,16 +154,45 @@ def parse(text: str, name: str = "penstock.yaml") -> Configuration:
     return configuration
 
 
+def read_as(model: type[M], text: str, name: str) -> tuple[M, yaml.Node | None]:
+    """Validate YAML text as one model; also its nodes, which know their lines.
+
+    Raises:
+        InvalidConfiguration: naming the line and the field of every mistake.
+    """
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InvalidConfiguration(f"{name} is not YAML: {error}") from error
+    try:
+        return model.model_validate({} if data is None else data), node
+    except ValidationError as error:
+        lines = [
+            f"{name}:{_line(node, item['loc'])}: {'.'.join(map(str, item['loc']))}: {item['msg']}"
+            for item in error.errors()
+        ]
+        raise InvalidConfiguration("\n".join(lines)) from error
+
+
 def _problems(configuration: Configuration) -> Iterator[Problem]:
     """What does not fit together between the parts of a file."""
     ids = [gate.id for gate in configuration.gates]
     for at, gate in enumerate(ids):
         if gate in ids[:at]:
             yield ("gates", at, "id"), f"gate ids must be unique: {gate}"
-    known = signal_ids(
-        configuration.objectives, configuration.costs.budgets, configuration.drift.monitors
-    )
+    known = configuration.signals
+    promised = {objective.id for objective in configuration.objectives}
+    for at, asked in enumerate(configuration.gates):
+        if isinstance(asked, BudgetGate) and asked.slo not in promised:
+            yield ("gates", at, "slo"), f"there is no objective {asked.slo}"
     yield from signal_problems(configuration.alerts.rules, known)
+    yield from notify_problems(configuration.alerts, configuration.objectives)
+    catalogue = configuration.alerts.catalogue
+    for rule in configuration.left_out:
+        if catalogue is not None and catalogue.is_named(rule.id):
+            kind, name = signal_of(rule) or ("", "")
+            yield ("alerts", "catalogue"), f"{rule.id} needs a {kind} {name}, which is not there"
 
 
 def _line(node: yaml.Node | None, location: tuple[int | str, ...]) -> int:

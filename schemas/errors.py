@@ -85,6 +85,13 @@ class IdempotencyConflict(PenstockError):
     slug = "idempotency-conflict"
 
 
+class Conflict(PenstockError):
+    """Somebody else was faster: what this change was based on is no longer so."""
+
+    http_status = 409
+    slug = "conflict"
+
+
 class Backpressure(PenstockError):
     """Too much at once: wait and send the same again. Nothing of the request was applied."""
 

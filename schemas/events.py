@@ -297,6 +297,7 @@ class StepEvent(_Identity):
     host_memory_bytes: Annotated[int | None, _int("Host memory in use.", "bytes", "pipeline")] = (
         None
     )
+    host_memory_total_bytes: Annotated[int | None, _int("Host memory.", "bytes", "pipeline")] = None
     disk_bytes: Annotated[int | None, _int("Disk in use.", "bytes", "pipeline")] = None
     network_bytes: Annotated[int | None, _int("Bytes sent and received.", "bytes", "pipeline")] = (
         None

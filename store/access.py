@@ -25,12 +25,14 @@ _GRANTS: dict[Role, tuple[str, ...]] = {
         "GRANT CREATE TEMPORARY TABLE, SHOW DATABASES ON *.*",
     ),
     "reader": ("GRANT SHOW, SELECT ON penstock.*", _DEFAULT),
-    # Beside the probe, what people set through the API.
+    # Beside the probe, what people set through the API, and the log of who did.
     "api": (
         "GRANT SHOW, SELECT ON penstock.*",
         "GRANT INSERT ON penstock.probe",
         "GRANT INSERT ON penstock.silences_rows",
         "GRANT INSERT ON penstock.acknowledgements_rows",
+        "GRANT INSERT ON penstock.drift_references_rows",
+        "GRANT INSERT ON penstock.audit_log_rows",
         _DEFAULT,
     ),
 }

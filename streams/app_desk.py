@@ -25,7 +25,7 @@ from ..schemas.errors import PenstockError
 from .app_consumer import Consumer
 from .app_inbox import Inbox
 from .app_ports import Lease, PartitionView
-from .messages import Message
+from .messages import Message, StartAgain
 
 log = logging.getLogger("penstock")
 
@@ -41,10 +41,6 @@ def backoff_s(failures: int) -> float:
     """Seconds to wait after so many failures: growing, and different for everybody."""
     longest = min(FIRST_DELAY_S * 2.0 ** min(failures, 16), MAX_DELAY_S)
     return longest * random.uniform(0.5, 1.0)
-
-
-class StartAgain(Exception):
-    """What this process knows of a topic no longer holds; a new start learns it anew."""
 
 
 class BaseDesk(ABC):

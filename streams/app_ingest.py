@@ -13,10 +13,10 @@ from typing import TypeVar
 from ..schemas.topics import EVENTS
 from .app_consumer import Consumer
 from .app_courier import Courier
-from .app_desk import BaseDesk, StartAgain
+from .app_desk import BaseDesk
 from .app_inbox import Inbox
 from .app_ports import Ingestor, Lease, WorkerSettings
-from .messages import Message
+from .messages import Message, StartAgain
 
 log = logging.getLogger("penstock")
 

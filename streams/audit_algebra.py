@@ -113,6 +113,11 @@ def configured(tile: Tile) -> Tile:
     return where(tile, metrics(tile) >= m.CONFIGURED_BASE)
 
 
+def numbers(tile: Tile) -> npt.NDArray[np.int64]:
+    """Number of the counter of each code of counters of gates, shape (n,)."""
+    return tile.keys.astype(np.int64) & ~1
+
+
 def value_at(tile: Tile, code: np.uint64) -> int:
     """The count of a code, 0 where it has none."""
     position = int(np.searchsorted(tile.codes, code))

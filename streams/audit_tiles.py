@@ -11,7 +11,7 @@ from .audit_algebra import (
     configured,
     covered,
     key_name,
-    metrics,
+    numbers,
     plain,
     slice_name,
     stored_tiles,
@@ -225,11 +225,9 @@ class TileAudit:
         if span.length_s > PANE_S:
             return configured(found) if below is None else below
         # A pane that closed under another configuration has other counters.
-        present = np.unique(metrics(configured(found)))
-        asked = configured(wanted)
-        asked = where(asked, np.isin(metrics(asked), present))
-        foreign = configured(found)
-        foreign = where(foreign, ~np.isin(metrics(foreign), self._known))
+        foreign, asked = configured(found), configured(wanted)
+        asked = where(asked, np.isin(numbers(asked), numbers(foreign)))
+        foreign = where(foreign, ~np.isin(numbers(foreign), self._known))
         if len(foreign):
             self._report.note(
                 "some panes hold counters of gates that the configuration does not have"

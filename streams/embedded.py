@@ -17,7 +17,7 @@ import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -32,6 +32,7 @@ from .core.ingest import Arrival, Flush
 from .core.json_events import Rejected, read_json
 from .core.tiles import SECOND_US
 from .dead_letters import seal_rows
+from .embedded_post import Post
 from .evaluator import Evaluator
 from .ingestion import Ingestion
 from .recovery import remove_unacknowledged
@@ -52,38 +53,15 @@ def wall_clock_us() -> int:
     return time.time_ns() // 1000
 
 
-@dataclass(slots=True)
-class _Post:
-    """One POST on its way: decoded, waiting to be durable."""
-
-    batches: list[tuple[Batch, Arrival]]
-    rejected: list[Rejected]
-    events: int
-    boot_id: str
-    body_hash: int
-    loop: asyncio.AbstractEventLoop
-    answer: asyncio.Future[Receipt]
-    arrived: float = field(default_factory=time.perf_counter)
-
-    def resolve(self, result: Receipt | PenstockError) -> None:
-        """Answer from the ingest thread."""
-
-        def finish() -> None:
-            if self.answer.done():
-                return
-            if isinstance(result, PenstockError):
-                self.answer.set_exception(result)
-            else:
-                self.answer.set_result(result)
-
-        self.loop.call_soon_threadsafe(finish)
-
-
 class _Life:
     """One life of memory: what was rebuilt from the store, until an insert fails."""
 
     def __init__(
-        self, store: Store, configuration: Configuration, totals: Counter[str], clock: Clock
+        self,
+        store: Store,
+        newest: Callable[[], Configuration],
+        totals: Counter[str],
+        clock: Clock,
     ) -> None:
         # One process, one shard; a Kafka that is put before this store later must keep to it.
         store.command(
@@ -91,9 +69,11 @@ class _Life:
             " WHERE NOT EXISTS (SELECT 1 FROM penstock.settings WHERE name = 'shards')"
         )
         self.next_offset = remove_unacknowledged(store, PARTITION)
+        self._newest = newest
+        self._configuration = configuration = newest()
         self.ingestion = Ingestion(store, configuration, INCARNATION, totals)
         self.ingestion.assign(PARTITION, clock())
-        self.evaluator = Evaluator(store, configuration, 1, totals, clock)
+        self.evaluator = Evaluator(store, configuration, 1, totals, clock, newest)
         self.evaluator.assign(SHARD)
         self._append_us = 0
 
@@ -114,6 +94,10 @@ class _Life:
 
     def publish(self, now_us: int, final: bool = False) -> None:
         """Tell evaluation what was counted, close what is complete, store the results."""
+        newest = self._newest()
+        if newest is not self._configuration:
+            self._configuration = newest
+            self.ingestion.reconfigure(newest)
         self.evaluator.add(SHARD, self.ingestion.take(now_us, final=final))
         self.evaluator.publish(now_us, final)
 
@@ -126,6 +110,7 @@ class EmbeddedRunner:
         configuration: limits, time and gates.
         sealer: of rejected rows.
         clock: integer microseconds UTC; stamps what arrives and times out silent workers.
+        newest: the configuration in force, which is gone over to; without it, `configuration`.
     """
 
     def __init__(
@@ -134,12 +119,14 @@ class EmbeddedRunner:
         configuration: Configuration,
         sealer: Sealer,
         clock: Clock = wall_clock_us,
+        newest: Callable[[], Configuration] | None = None,
     ) -> None:
         self._sealer = sealer
         self._store = store
         self._configuration = configuration
         self._clock = clock
-        self._posts: queue.Queue[_Post | None] = queue.Queue()
+        self._newest = newest or (lambda: configuration)
+        self._posts: queue.Queue[Post | None] = queue.Queue()
         self._pending = 0
         self._lock = threading.Lock()
         self._totals: Counter[str] = Counter()
@@ -203,7 +190,7 @@ class EmbeddedRunner:
 
     def _decode(
         self, body: bytes, form: str, key: str | None, loop: asyncio.AbstractEventLoop
-    ) -> _Post:
+    ) -> Post:
         """Decode on the caller's thread, so that bytes that are no events fail alone."""
         body_hash = (
             int.from_bytes(hashlib.blake2b(body, digest_size=7).digest(), "big") if key else 0
@@ -234,10 +221,10 @@ class EmbeddedRunner:
                 )
                 batches.append((replace(batch, header=header), placed))
         events = sum(batch.header.count for batch, _ in batches) + len(rejected)
-        return _Post(batches, rejected, events, boot_id, body_hash, loop, loop.create_future())
+        return Post(batches, rejected, events, boot_id, body_hash, loop, loop.create_future())
 
     def _recover(self) -> None:
-        self._life = _Life(self._store, self._configuration, self._totals, self._clock)
+        self._life = _Life(self._store, self._newest, self._totals, self._clock)
         self._failure = ""
 
     def _run(self) -> None:
@@ -264,9 +251,9 @@ class EmbeddedRunner:
             if ended:
                 return
 
-    def _take(self, timeout_s: float) -> tuple[list[_Post], bool]:
+    def _take(self, timeout_s: float) -> tuple[list[Post], bool]:
         """Everything that waits, up to one flush; waits for the first, and a little for company."""
-        posts: list[_Post] = []
+        posts: list[Post] = []
         events = 0
         try:
             item = self._posts.get(timeout=timeout_s)
@@ -281,7 +268,7 @@ class EmbeddedRunner:
             return posts, False
         return posts, True
 
-    def _flush(self, posts: Sequence[_Post]) -> None:
+    def _flush(self, posts: Sequence[Post]) -> None:
         """Make posts durable together, answer them, count their rows."""
         assert self._life is not None
         flush, receipts = self._admit(posts)
@@ -297,7 +284,7 @@ class EmbeddedRunner:
             self._total(result)
         ingestion.count(staged)
 
-    def _admit(self, posts: Sequence[_Post]) -> tuple[Flush, list[Receipt | PenstockError]]:
+    def _admit(self, posts: Sequence[Post]) -> tuple[Flush, list[Receipt | PenstockError]]:
         assert self._life is not None
         flush = self._life.ingestion.begin()
         append_us = self._life.append_time(self._clock())
@@ -312,7 +299,7 @@ class EmbeddedRunner:
             receipts.append(self._admit_one(flush, post, append_us))
         return flush, receipts
 
-    def _admit_one(self, flush: Flush, post: _Post, append_us: int) -> Receipt:
+    def _admit_one(self, flush: Flush, post: Post, append_us: int) -> Receipt:
         assert self._life is not None
         accepted = duplicate = rejected = 0
         rejections: list[Rejection] = []
@@ -341,7 +328,7 @@ class EmbeddedRunner:
         rejections.sort(key=lambda item: item.index)
         return Receipt(accepted, duplicate, rejected, rejections)
 
-    def _fail(self, posts: Sequence[_Post], error: PenstockError) -> None:
+    def _fail(self, posts: Sequence[Post], error: PenstockError) -> None:
         log.error("store: %s", error)
         self._life = None
         self._failure = str(error)
@@ -349,7 +336,7 @@ class EmbeddedRunner:
             post.resolve(error)
         time.sleep(0.0 if self._stopping.is_set() else 0.5)
 
-    def _done(self, posts: Sequence[_Post]) -> None:
+    def _done(self, posts: Sequence[Post]) -> None:
         with self._lock:
             self._pending -= sum(post.events for post in posts)
 

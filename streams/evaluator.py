@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from ..schemas.config import Configuration
 from ..schemas.errors import InvalidFrame, StoreError
-from .core.configured import configured_counters
+from .core.configured import Counter as Counted
+from .core.configured import configured_counters, counting_of
 from .core.counting import counted
 from .core.delta import Delta, Source
 from .core.gating import Marker
@@ -21,10 +22,11 @@ from .core.pipeline import Closing
 from .core.shard import Shard, above
 from .core.shards import gate_shard, owner
 from .core.tally import measure_feedback
-from .core.tiles import SECOND_US
+from .core.tiles import SECOND_US, Span, Tile
 from .judge import Judge, stored_markers
 from .publish import checkpoint_rows, tile_rows, verdict_rows, version_of, window_rows
 from .readback import joined_feedback, ledger_above, ledger_cuts, rows_above, stored_boots
+from .recount import recounted
 from .recovery import KINDS, coverage_of, presence_of, recover_shard
 from .signals import Signals, signals_of
 from .store import Store
@@ -53,6 +55,7 @@ class Evaluator:
         shards: how many there are in all.
         totals: counters of the process, added to.
         clock: integer microseconds UTC.
+        newest: the configuration in force; another one is gone over to between two publications.
     """
 
     def __init__(
@@ -62,13 +65,16 @@ class Evaluator:
         shards: int,
         totals: Counter[str],
         clock: Callable[[], int],
+        newest: Callable[[], Configuration] | None = None,
     ) -> None:
         self._store = store
         self._configuration = configuration
         self._shards = shards
         self._totals = totals
         self._clock = clock
+        self._newest = newest or (lambda: configuration)
         self._counters = configured_counters(configuration)
+        self._counting = counting_of(configuration)
         self._life = uuid.uuid4().hex
         self._serial = itertools.count()
         self._held: dict[int, _Held] = {}
@@ -85,13 +91,17 @@ class Evaluator:
         Raises:
             StoreError: the store is away; nothing was taken over.
         """
-        now_us = self._clock()
+        self._take(shard)
+
+    def _take(self, shard: int, added: Sequence[Counted] = ()) -> None:
+        """Rebuild a shard; `added` are counters that its closed cells lack."""
         self._markers = stored_markers(self._store)
         rebuilt = recover_shard(
-            self._store, self._configuration, self._counters, shard, self._shards, now_us
+            self._store, self._configuration, self._counters, shard, self._shards, self._clock()
         )
-        gates = [g for g in self._configuration.gates if gate_shard(g, self._shards) == shard]
-        judge = Judge(self._store, gates, rebuilt, self._markers)
+        self._insert_cells(rebuilt, recounted(self._store, rebuilt, added))
+        gates = [g for g in self._configuration.live_gates if gate_shard(g, self._shards) == shard]
+        judge = Judge(self._store, gates, rebuilt, self._markers, self._insert)
         signals = signals_of(self._store, self._configuration, rebuilt, self._shards, self._insert)
         self._held[shard] = _Held(rebuilt, judge, signals)
 
@@ -126,6 +136,8 @@ class Evaluator:
         if held is None:
             return
         shard = held.shard
+        if delta.counting != self._counting:
+            delta = delta.emptied()  # its sender follows another version of the configuration
         if delta.serial == 0 and shard.is_ahead_of(delta):
             self._check_store(shard)
         lacking = shard.lacks(delta)
@@ -172,6 +184,9 @@ class Evaluator:
     def publish(self, now_us: int, final: bool = False) -> None:
         """Close what the watermarks passed and store the results, the checkpoints last.
 
+        Then go over to the configuration in force, if it is another one: shards are rebuilt from what
+        is stored, which no change of the configuration can take away.
+
         Args:
             now_us: the clock, integer microseconds.
             final: no later call comes, so nothing is put off.
@@ -179,6 +194,17 @@ class Evaluator:
         Raises:
             StoreError: not everything was stored; assign the shards again.
         """
+        self._publish(now_us, final)
+        newest = self._newest()
+        if newest is not self._configuration and not final:
+            known = {*self._counters}
+            self._configuration = newest
+            self._counters, self._counting = configured_counters(newest), counting_of(newest)
+            added = [counter for counter in self._counters if counter not in known]
+            for shard in [*self._held]:
+                self._take(shard, added)
+
+    def _publish(self, now_us: int, final: bool) -> None:
         closings: list[tuple[_Held, Closing]] = []
         for held in self._held.values():
             self._join(held.shard)
@@ -245,6 +271,14 @@ class Evaluator:
                 rows = pa.concat_tables(some)
                 self._insert(name, rows)
                 self._totals[total] += rows.num_rows
+
+    def _insert_cells(self, shard: Shard, cells: Sequence[tuple[Span, Tile]]) -> None:
+        mine = None if self._shards == 1 else owner(shard.number, self._shards)
+        slices = shard.pipeline.combos.registry.slices
+        version = version_of(*shard.version)
+        rows = tile_rows(cells, slices, shard.number, version, mine=mine)
+        if rows is not None:
+            self._insert("panes_rows", rows)
 
     def _insert(self, name: str, rows: pa.Table) -> None:
         # Derived rows replace themselves: the token only has to differ from every other insert's.

@@ -20,7 +20,7 @@ from ..schemas.errors import StoreError
 from ..schemas.events import EventName
 from ..schemas.redaction import DEFAULT, Redaction
 from .core import metrics as m
-from .core.configured import configured_counters
+from .core.configured import configured_counters, counting_of
 from .core.counting import counted
 from .core.delta import Collector, Delta, Source
 from .core.ingest import DAY_US, TABLES, Flush
@@ -79,9 +79,14 @@ class Ingestion:
         self.tracker = new_tracker(configuration)
         self._combos = Combos(known_slices(store, configuration))
         self._intake = Intake(self.tracker, self._combos)
-        self._collector = Collector(self._combos, self.life)
+        self._collector = Collector(self._combos, self.life, counting_of(configuration))
         self._unstored: set[str] = set()  # boots that changed since they were stored
         self._stored_us = 0
+
+    def reconfigure(self, configuration: Configuration) -> None:
+        """Count what comes by the counters of another configuration; limits and times stay."""
+        self._counters = configured_counters(configuration)
+        self._collector.recount(counting_of(configuration))
 
     def source(self, partition: int) -> Source:
         """The partition in its present life."""

@@ -14,10 +14,10 @@ from ..schemas.topics import DEAD_LETTERS, EVENTS, PANES
 from .admission import Admission, Frame, frame_of
 from .core.delta import Delta
 from .core.ingest import DAY_US
-from .core.shards import taker
+from .core.shards import Takes, taker
 from .dead_letters import dead_letter_message, seal_rows
 from .ingestion import Ingestion, Staged
-from .messages import Message, Outgoing, Outlet
+from .messages import Message, Outgoing, Outlet, StartAgain
 from .parcels import Layout
 from .seal import Sealer
 from .store import Store
@@ -55,6 +55,7 @@ class Ingestor:
         sealer: of dead letters.
         totals: counters of the process, added to.
         clock: integer microseconds UTC.
+        newest: the configuration in force; what is told next is counted by it.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Ingestor:
         sealer: Sealer,
         totals: Counter[str],
         clock: Callable[[], int],
+        newest: Callable[[], Configuration] | None = None,
     ) -> None:
         self._store = store
         self._configuration = configuration
@@ -74,6 +76,7 @@ class Ingestor:
         self._sealer = sealer
         self._totals = totals
         self._clock = clock
+        self._newest = newest or (lambda: configuration)
         self._ingestion: Ingestion | None = None
         self._admission = Admission(settings.incarnation, settings.layout, totals)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="penstock-writer")
@@ -81,9 +84,7 @@ class Ingestor:
         self._asked: tuple[int, Mapping[int, int], bool] | None = None
         self._ready: list[Outgoing] = []
         self._read_us: dict[int, int] = {}  # partition -> append time of what was applied last
-        self._takers = [
-            taker(shard, settings.shards, configuration.gates) for shard in range(settings.shards)
-        ]
+        self._takers = self._takers_of(configuration)
 
     @property
     def watermark_us(self) -> int:
@@ -144,6 +145,7 @@ class Ingestor:
         Raises:
             StoreError: the outcome of these and those before is unknown.
             BrokerAway: as StoreError.
+            StartAgain: partitions were added; this process cannot go on.
         """
         if not messages:
             return
@@ -195,6 +197,7 @@ class Ingestor:
 
     def _write(self, messages: Sequence[tuple[Message, Frame]]) -> None:
         ingestion = self._known()
+        self._check_homes(messages)
         flush = ingestion.begin()
         out: list[Outgoing] = []
         for message, frame in messages:
@@ -208,6 +211,16 @@ class Ingestor:
         partitions = {message.partition for message, _ in messages}
         self._writing = staged, self._writer.submit(_durably, ingestion, partitions, staged)
         ingestion.count(staged)
+
+    def _check_homes(self, messages: Sequence[tuple[Message, Frame]]) -> None:
+        """See that no frame states a partition that was added since this process started.
+
+        Taken to a partition that it is not at home in, its boot would be followed in two places.
+        """
+        known = self._settings.layout.partitions
+        stated = [-1 if frame is None else frame[0].header.home or -1 for _, frame in messages]
+        if max(stated) >= known and self._outlet.partitions(EVENTS) > known:
+            raise StartAgain(f"{EVENTS} has more than {known} partitions now")
 
     def deltas(self, now_us: int, behind: Mapping[int, int], final: bool = False) -> list[Outgoing]:
         """What evaluation is told since the last call, a message for every shard.
@@ -227,7 +240,19 @@ class Ingestor:
         ready, self._ready = self._ready, []
         return ready
 
+    def _takers_of(self, configuration: Configuration) -> list[Takes]:
+        shards = self._settings.shards
+        return [taker(shard, shards, configuration.live_gates) for shard in range(shards)]
+
+    def _follow(self) -> None:
+        """Go over to the configuration in force."""
+        newest = self._newest()
+        if newest is not self._configuration:
+            self._known().reconfigure(newest)
+            self._configuration, self._takers = newest, self._takers_of(newest)
+
     def _tell(self, now_us: int, behind: Mapping[int, int], final: bool) -> None:
+        self._follow()
         delta = self._known().take(now_us, behind, final)
         self._ready += [
             Outgoing(PANES, shard, b"", self._encoded(delta.restricted(takes)))

@@ -3,25 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import orjson
 
-from ..schemas.config import AbsoluteGate
+from ..schemas.gates import LiveGate
+from ..schemas.gates.absolute import AbsoluteGate
+from ..schemas.gates.budget import BudgetGate
 from .core.gates.absolute import CoverageState
-from .core.gating import GateKeeper, Marker, current_epoch, keeper_for
+from .core.gates.verdict import Verdict
+from .core.gating import GATE_DIMENSIONS, Marker
 from .core.pipeline import Closing
 from .core.shard import Shard
 from .core.slices import COVERAGE, FLEET
 from .core.tiles import SECOND_US
 from .core.windows import MINUTE
+from .gate_budget import BudgetKeeper
+from .gate_cells import CellKeeper
+from .gate_inputs import Insert
+from .gate_live import LiveKeeper
 from .publish import version_of
-from .readback import cells_between
 from .store import Store
 
-GATE_DIMENSIONS = ("model", "model_version", "release", "variant")
 STORE_VERDICT_S = 10  # an unchanged verdict is stored this often, in event time
+
+
+class Keeper(Protocol):
+    """One gate and what it remembers."""
+
+    @property
+    def spec(self) -> LiveGate:
+        """The gate."""
+        ...
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The newest, None before the first."""
+        ...
+
+    def enter_epoch(self, markers: Sequence[Marker]) -> None:
+        """Begin the epoch that new markers call for."""
+        ...
+
+    def judge(self, closing: Closing) -> Verdict | None:
+        """Count what closed, and answer; None where nothing that it counts did."""
+        ...
+
+    def state_to_store(self) -> str:
+        """What it goes on from, empty where an earlier one will do."""
+        ...
 
 
 def stored_markers(store: Store) -> list[Marker]:
@@ -32,61 +63,80 @@ def stored_markers(store: Store) -> list[Marker]:
     """
     columns = ", ".join(GATE_DIMENSIONS)
     rows = store.query(
-        f"SELECT toUnixTimestamp64Micro(t.ts) AS ts, {columns} FROM penstock.releases AS t"
+        f"SELECT toUnixTimestamp64Micro(t.ts) AS ts, {columns}, attributes['gate'] AS gate,"
+        " variant_share AS share FROM penstock.releases AS t"
     )
-    return [Marker(int(row["ts"]), _stated(row)) for row in rows]
+    return [Marker(int(row["ts"]), _stated(row), str(row["gate"]), row["share"]) for row in rows]
 
 
 class Judge:
-    """Gates of a shard, going on from their stored states.
+    """Gates of a shard, going on from what is stored of them.
 
     Args:
-        store: has the states, and the cells that a state has not counted.
+        store: has it.
         gates: those that this shard evaluates.
         shard: rebuilt.
         markers: release markers, which begin epochs.
+        insert: stores rows of a table.
 
     Raises:
         StoreError: the store is away.
     """
 
     def __init__(
-        self, store: Store, gates: Sequence[AbsoluteGate], shard: Shard, markers: Sequence[Marker]
+        self,
+        store: Store,
+        gates: Sequence[LiveGate],
+        shard: Shard,
+        markers: Sequence[Marker],
+        insert: Insert,
     ) -> None:
         self._store = store
         self._shard = shard
+        self._insert = insert
         self._told: dict[str, tuple[str, int]] = {}
         self._keepers = [self._keeper(gate, markers) for gate in gates]
 
     def enter_epochs(self, markers: Sequence[Marker]) -> None:
         """Begin the epochs that new markers call for."""
         for keeper in self._keepers:
-            if keeper.begin(current_epoch(markers, keeper.spec.filter.given())):
-                self._catch_up(keeper)
+            keeper.enter_epoch(markers)
 
     def judge(self, closing: Closing) -> list[dict[str, Any]]:
-        """Let every gate count the cells that closed; rows of verdicts that say something new."""
-        if not self._keepers:
-            return []
-        watermark_us = self._shard.watermark_us
-        coverage, state = self._coverage()
-        registry = self._shard.pipeline.combos.registry
+        """Let every gate count what closed; rows of verdicts that say something new.
+
+        Raises:
+            StoreError: the store is away.
+        """
+        closed_s = self._shard.watermark_us // SECOND_US
         rows: list[dict[str, Any]] = []
         for keeper in self._keepers:
             before = None if keeper.verdict is None else keeper.verdict.verdict
-            verdict = keeper.evaluate(closing.cells, registry, watermark_us, coverage, state)
+            verdict = keeper.judge(closing)
             told, at_s = self._told.get(keeper.spec.id, ("", 0))
-            closed_s = watermark_us // SECOND_US
-            if verdict.verdict in (before, told) and closed_s - at_s < STORE_VERDICT_S:
+            if verdict is None or (
+                verdict.verdict in (before, told) and closed_s - at_s < STORE_VERDICT_S
+            ):
                 continue
             self._told[keeper.spec.id] = (verdict.verdict, closed_s)
-            rows.append(self._row(keeper))
+            rows.append(self._row(keeper, verdict))
         return rows
 
-    def _row(self, keeper: GateKeeper) -> dict[str, Any]:
-        verdict, state = keeper.verdict, keeper.state
-        assert verdict is not None
-        assert state is not None
+    def _keeper(self, spec: LiveGate, markers: Sequence[Marker]) -> Keeper:
+        if isinstance(spec, AbsoluteGate):
+            return CellKeeper(self._store, spec, self._shard, markers, self._coverage, self._insert)
+        if isinstance(spec, BudgetGate):
+            return BudgetKeeper(self._store, spec, self._shard, self._insert)
+        return LiveKeeper(
+            self._store,
+            spec,
+            self._shard,
+            markers,
+            lambda end_us: self._coverage(end_us // SECOND_US)[0],
+            self._insert,
+        )
+
+    def _row(self, keeper: Keeper, verdict: Verdict) -> dict[str, Any]:
         return {
             "gate_id": keeper.spec.id,
             "epoch": verdict.epoch,
@@ -99,44 +149,20 @@ class Judge:
             "n": verdict.n,
             "n_needed": verdict.n_needed,
             "evidence": orjson.dumps(verdict.to_dict()).decode(),
-            "state": state.to_json(),
+            "state": keeper.state_to_store(),
             "spec_hash": verdict.spec_hash,
             "engine": verdict.engine,
             "digest": verdict.digest,
         }
 
-    def _coverage(self) -> tuple[float | None, CoverageState]:
-        """Coverage of the last closed minute."""
-        end_s = self._shard.pipeline.closed_pane_s or 0
+    def _coverage(self, end_s: int) -> tuple[float | None, CoverageState]:
+        """Coverage of the minute that ends with a closed pane."""
         if end_s < MINUTE:
             return None, "no_data"
         columns = self._shard.pipeline.window(MINUTE, end_s, np.array([FLEET, COVERAGE])).columns
         share = float(columns["coverage"][0])  # type: ignore[arg-type]
         state = cast(CoverageState, columns["coverage_state"][0])
         return (None if share != share else share), state
-
-    def _keeper(self, spec: AbsoluteGate, markers: Sequence[Marker]) -> GateKeeper:
-        epoch = current_epoch(markers, spec.filter.given())
-        rows = self._store.query(
-            "SELECT state FROM penstock.verdicts WHERE gate_id = {gate:String}"
-            " ORDER BY epoch DESC, as_of DESC LIMIT 1",
-            {"gate": spec.id},
-        )
-        keeper = keeper_for(spec, rows[0]["state"] if rows else None, epoch)
-        self._catch_up(keeper)
-        return keeper
-
-    def _catch_up(self, keeper: GateKeeper) -> None:
-        """Give a gate the stored cells that it has not counted."""
-        closed_s = self._shard.pipeline.closed_s
-        if closed_s is None:
-            return
-        start_s = max(keeper.counted_to_s, keeper.epoch.start_us // SECOND_US)
-        if start_s < closed_s:
-            registry = self._shard.pipeline.combos.registry
-            cells = cells_between(self._store, registry, start_s, closed_s)
-            coverage, state = self._coverage()
-            keeper.evaluate(cells, registry, closed_s * SECOND_US, coverage, state)
 
 
 def _stated(row: Mapping[str, Any]) -> dict[str, str]:

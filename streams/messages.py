@@ -37,6 +37,10 @@ class Outgoing:
     headers: Mapping[str, bytes] = field(default_factory=dict)
 
 
+class StartAgain(Exception):
+    """What this process knows of a topic no longer holds; a new start learns it anew."""
+
+
 class Outlet(Protocol):
     """Sends messages; safe to call from any thread."""
 
@@ -45,5 +49,13 @@ class Outlet(Protocol):
 
         Raises:
             BrokerAway: the outcome is unknown; deliver the same again.
+        """
+        ...
+
+    def partitions(self, topic: str) -> int:
+        """How many partitions the topic has now.
+
+        Raises:
+            BrokerAway: the cluster does not answer.
         """
         ...

@@ -263,7 +263,9 @@ def _retain(settings: Mapping[str, str], retention: Retention) -> list[str]:
     wanted |= {
         "windows": f"end + INTERVAL {cold} DAY",
         "verdicts": f"toDateTime(as_of) + INTERVAL {cold} DAY",
+        "gate_inputs": f"toDateTime(end) + INTERVAL {cold} DAY",
         "alert_transitions": f"at + INTERVAL {cold} DAY",
+        "alert_explanations": f"at + INTERVAL {cold} DAY",
         "slo_status": f"as_of + INTERVAL {cold} DAY",
         "cost_status": f"as_of + INTERVAL {cold} DAY",
     }

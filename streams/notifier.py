@@ -44,6 +44,7 @@ from ..schemas.alerts.routing import secrets_of
 from ..schemas.alerts.section import Alerts
 from ..schemas.config import Configuration
 from ..schemas.errors import InvalidConfiguration, PenstockError
+from ..schemas.slo.notify import notified
 from .core.alerts.log import Alert, AlertLog
 from .delivery.carrier import Send, Ways
 from .delivery.dispatcher import Dispatcher
@@ -92,7 +93,8 @@ def notifier_of(
     Raises:
         InvalidConfiguration: secrets are missing; names each of them.
     """
-    section, secrets = configuration.alerts, Secrets(environment)
+    section = notified(configuration.alerts, configuration.objectives)
+    secrets = Secrets(environment)
     if not section.receivers:
         return None
     check_secrets(section, secrets)

@@ -117,6 +117,22 @@ class AlertFeed:
             )
         }
 
+    def explanations(self, ids: Collection[str]) -> dict[str, str]:
+        """What is known of why the alerts fired, in one line each, by their id.
+
+        Raises:
+            StoreError: the store is away.
+        """
+        return {
+            row["alert_id"]: row["text"]
+            for part in _parts(sorted(ids))
+            for row in self._store.query(
+                "SELECT alert_id, text FROM penstock.alert_explanations"
+                " WHERE alert_id IN {ids:Array(String)}",
+                {"ids": part},
+            )
+        }
+
     def _positions(self) -> dict[str, int]:
         """The next position of every shard's chain."""
         known = self._store.query(

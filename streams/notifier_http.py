@@ -49,7 +49,7 @@ class NotifierHTTP(WorkerHTTP):
     Args:
         host: address to listen on.
         port: 0 picks a free one.
-        notifier: asked; None where there are no receivers, which is well.
+        notifier: tells which one is asked; None where there are no receivers, which is well.
         render: makes the text of /metrics.
         content_type: of that text.
 
@@ -61,7 +61,7 @@ class NotifierHTTP(WorkerHTTP):
         self,
         host: str,
         port: int,
-        notifier: Notifier | None,
+        notifier: Callable[[], Notifier | None],
         render: Callable[[Sequence[Reading]], str],
         content_type: str,
     ) -> None:
@@ -70,7 +70,7 @@ class NotifierHTTP(WorkerHTTP):
 
     def answer(self, path: str) -> tuple[int, str, str]:
         """Status, content type and body of a path."""
-        notifier = self._notifier
+        notifier = self._notifier()
         if path == "/metrics":
             return 200, self._content_type, self._render([*readings(notifier)])
         if path == "/readyz":

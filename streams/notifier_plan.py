@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import pyarrow as pa
 
 from ..schemas.alerts.section import Alerts
-from .core.alerts.log import Alert, AlertLog, follow
-from .core.alerts.notify import NotifyState, plan_notifications
+from .core.alerts.log import Alert, AlertLog, follow, with_note
+from .core.alerts.notify import Notification, NotifyState, plan_notifications
 from .core.alerts.suppress import quiet_reasons
 from .core.alerts.transition import Transition
 from .core.gates.canonical import canonical_json, sha256
@@ -28,6 +28,7 @@ from .notifier_lease import StoreLease
 from .store import Store
 
 QUEUE = "alerts"
+NOTE = "explanation"  # annotation of messages that tells what changed
 AGAIN_US = 60 * SECOND_US  # between two looks at everything that is open
 AT_ONCE = 1000  # messages put in by one request, whose address holds their keys
 # The outbox knows for 90 days what it was given; what is older must not be put in again.
@@ -123,7 +124,7 @@ class Plan:
         )
         messages = [
             message
-            for item in due
+            for item in self._explained(due)
             for message in compose(item, self._receivers[item.receiver], section.alert_url)
         ]
         taken = (acknowledged & _told(state)) - self._taken
@@ -132,6 +133,15 @@ class Plan:
             told = [self._receivers[name] for name in sorted(names & self._receivers.keys())]
             messages += compose_acknowledgement(self._alerts[alert_id], told)
         return Step(state, len(due), messages, taken)
+
+    def _explained(self, due: Sequence[Notification]) -> list[Notification]:
+        """The notifications with what is known of why their alerts fired; nothing is waited for."""
+        ids = {alert.id for item in due for alert in item.firing}
+        known = self._feed.explanations(ids) if ids else {}
+        return [
+            replace(item, firing=tuple(with_note(a, NOTE, known.get(a.id)) for a in item.firing))
+            for item in due
+        ]
 
     def _commit(self, planned: Step, now_us: int) -> None:
         # 1. The plan as a whole: from here on a new start puts in the same messages.

@@ -89,6 +89,18 @@ class KafkaOutlet:
                 self._forget(producer)
             raise self._away(errors[0].str())
 
+    def partitions(self, topic: str) -> int:
+        """How many partitions the topic has now, 0 where it is missing.
+
+        Raises:
+            BrokerAway: the cluster does not answer.
+        """
+        try:
+            found = self._connected().list_topics(topic, timeout=self._timeout_s).topics
+        except KafkaException as error:
+            raise self._away(error.args[0].str()) from error
+        return len(found[topic].partitions) if topic in found else 0
+
     def close(self) -> None:
         """Wait a moment for what is on its way, and end the producer."""
         with self._lock:

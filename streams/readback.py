@@ -37,7 +37,7 @@ _STEP_COLUMNS = (
     " cache_evictions, batch_size, batch_capacity, backend_fallback, step_us, queue_prefill,"
     " queue_decode, kv_cache_usage, gpu_utilization, gpu_memory_used_bytes, gpu_memory_total_bytes,"
     " gpu_temperature_c, cpu_utilization, running, retry_rate, model_load_s, healthy_replicas,"
-    " expected_replicas"
+    " expected_replicas, host_memory_bytes, host_memory_total_bytes"
 )
 _COLUMNS: dict[EventName, str] = {"request": _REQUEST_COLUMNS, "step": _STEP_COLUMNS}
 
@@ -58,8 +58,8 @@ def _cut(name: str, cuts: Cuts, alias: str = "t.") -> tuple[str, dict[str, Any]]
     return sql, {f"{name}_sources": keys, f"{name}_cuts": list(cuts.values())}
 
 
-def _upto(cuts: Cuts, alias: str = "t.") -> tuple[str, dict[str, Any]]:
-    """SQL condition: the row was applied."""
+def applied_sql(cuts: Cuts, alias: str = "t.") -> tuple[str, dict[str, Any]]:
+    """SQL condition that a row was applied, and its parameters; `alias` is the table's, with a dot."""
     sql, parameters = _cut("upto", cuts, alias)
     return f"toInt64({alias}offset) <= {sql}", parameters
 
@@ -178,7 +178,7 @@ def rows_between(
 ) -> pa.Table:
     """Applied rows of a kind with event time in [start_s, end_s), as far as counting needs them."""
     until = "" if end_s is None else " AND t.ts < fromUnixTimestamp64Micro({high:Int64})"
-    applied, parameters = _upto(upto)
+    applied, parameters = applied_sql(upto)
     return store.arrow(
         f"SELECT {_TIME}, {_COLUMNS[kind]} FROM penstock.{TABLES[kind]}_rows AS t FINAL"
         f" WHERE t.ts >= fromUnixTimestamp64Micro({{low:Int64}}){until} AND {applied}",
@@ -208,7 +208,7 @@ _JOINED = (
 def joined_feedback(store: Store, after: Cuts, upto: Cuts) -> pa.Table:
     """Pairs of feedback and request, both applied, of which at least one was not at the cuts before."""
     new = _between(after, upto, "")
-    applied, parameters = _upto(upto, "")
+    applied, parameters = applied_sql(upto, "")
     # Two questions, so that in each an index finds the rows.
     named = f"request_id IN (SELECT request_id FROM penstock.feedback_rows WHERE {new})"
     of_new_feedback = _JOINED.replace("{feedback}", new).replace(
@@ -225,7 +225,7 @@ def joined_feedback(store: Store, after: Cuts, upto: Cuts) -> pa.Table:
 
 def joined_feedback_between(store: Store, start_s: int, end_s: int | None, upto: Cuts) -> pa.Table:
     """Applied pairs of feedback and request whose request lies in [start_s, end_s)."""
-    applied, parameters = _upto(upto, "")
+    applied, parameters = applied_sql(upto, "")
     within = f"ts >= fromUnixTimestamp64Micro({{low:Int64}}) AND {applied}"
     if end_s is not None:
         within += " AND ts < fromUnixTimestamp64Micro({high:Int64})"
@@ -284,7 +284,7 @@ def ledger_above(store: Store, after: Cuts, upto: Cuts) -> list[LedgerEntry]:
 def ledger_between(store: Store, start_s: int, end_s: int | None, upto: Cuts) -> list[LedgerEntry]:
     """Applied frames whose clock lies in [start_s, end_s)."""
     until = "" if end_s is None else " AND clock_ts < fromUnixTimestamp64Micro({high:Int64})"
-    applied, parameters = _upto(upto, "")
+    applied, parameters = applied_sql(upto, "")
     rows = store.query(
         f"{_LEDGER} WHERE clock_ts >= fromUnixTimestamp64Micro({{low:Int64}}){until}"
         f" AND {applied} {_ORDER}",

@@ -129,7 +129,7 @@ def recover_shard(
     if checkpoint is not None:
         _remove_unfinished(store, number, shards, checkpoint.closed_s)
     registry = known_slices(store, configuration)
-    takes = taker(number, shards, configuration.gates) if shards > 1 else None
+    takes = taker(number, shards, configuration.live_gates) if shards > 1 else None
     loader = tile_loader(store, registry, number)
     fleet = Fleet()
     since_us = now_us - configuration.retention.warm_days * DAY_US

@@ -1,4 +1,4 @@
-"""Signals as rows for the store's tables: changes of alerts, objectives, budgets, the audit log."""
+"""Signals as rows for the store's tables: changes of alerts, objectives, budgets."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from .core.alerts.audit import Entry
 from .core.alerts.transition import Transition
 from .core.costs.budget import BudgetStatus
-from .core.gates.canonical import canonical_json
 from .core.slo.status import ObjectiveStatus
 from .publish import timestamps
 
@@ -60,22 +58,6 @@ def transition_rows(items: Sequence[Transition], shard: int, recorded_us: int) -
     )
 
 
-def audit_rows(entries: Sequence[Entry], chain: str) -> pa.Table:
-    """Entries of one chain for `audit_log_rows`."""
-    return pa.table(
-        {
-            "chain": [chain] * len(entries),
-            "seq": pa.array([entry.index for entry in entries], pa.uint64()),
-            "at": _seconds(entry.at_s for entry in entries),
-            "kind": [entry.kind for entry in entries],
-            "who": [entry.actor for entry in entries],
-            "body": [canonical_json(dict(entry.body)) for entry in entries],
-            "previous": [entry.previous for entry in entries],
-            "hash": [entry.hash for entry in entries],
-        }
-    )
-
-
 def objective_rows(items: Sequence[ObjectiveStatus], version: int) -> pa.Table:
     """Objectives for `slo_status_rows`."""
     shares = _same(
@@ -83,7 +65,7 @@ def objective_rows(items: Sequence[ObjectiveStatus], version: int) -> pa.Table:
         "burn_1h", "coverage",
     )  # fmt: skip
     return pa.table(
-        _plain(items, {"slo_id": "id", "state": "state", "declared": "declared"}, pa.string())
+        _plain(items, {"slo_id": "id", **_same("state", "declared", "spec_hash")}, pa.string())
         | _plain(items, shares, pa.float64())
         | _plain(items, _same("bad", "total"), pa.int64())
         | {
@@ -105,7 +87,7 @@ def budget_rows(items: Sequence[tuple[int, BudgetStatus]], version: int) -> pa.T
         for name in ("budget", "spent", "projected", "low", "high", "last_hour", "budget_per_hour")
     }
     return pa.table(
-        _plain(statuses, {"budget_id": "id", "state": "state", "method": "method"}, pa.string())
+        _plain(statuses, {"budget_id": "id", **_same("state", "method", "spec_hash")}, pa.string())
         | _plain(statuses, amounts, pa.int64())
         | _plain(statuses, _same("measured_share"), pa.float64())
         | {

@@ -5,7 +5,7 @@ holds what closed, the states as of that moment, and the changes of alerts that 
 publication is, in this order:
 
 1. tiles and windows;
-2. evaluation, in memory only;
+2. evaluation, in memory only; looks of drift monitors are stored (drift.py);
 3. the checkpoint, with states and changes;
 4. changes and their entries of the audit log; then status rows.
 
@@ -34,15 +34,18 @@ import pyarrow as pa
 
 from ..schemas.config import Configuration
 from ..schemas.errors import StoreError
-from .core.alerts.audit import Entry, append
+from .core.alerts.audit import Entry, append, entry_rows
+from .core.alerts.signals import SignalReading
 from .core.alerts.transition import Transition
 from .core.pipeline import Closing
 from .core.shard import Shard
 from .core.signals import Found, Saved, SignalKeeper, Watched, read_by, watched_by
 from .core.tiles import SECOND_US, Span, Tile
+from .drift import DriftLooks
+from .drift_detectors import DetectorLooks
 from .publish import version_of
 from .readback import cells_between, signal_tiles, stored_signals
-from .signal_rows import audit_rows, budget_rows, objective_rows, transition_rows
+from .signal_rows import budget_rows, objective_rows, transition_rows
 from .store import Store
 
 Insert = Callable[[str, pa.Table], None]
@@ -70,7 +73,16 @@ def signals_of(
     if not text and not configuration.has_signals:
         return None
     watched = watched_by(configuration, shard.number, shards)
-    return Signals(store, watched, shard, insert, orjson.loads(text) if text else {})
+    saved = orjson.loads(text) if text else {}
+    drift = detectors = None
+    if watched.monitors:
+        looked = saved.get("drift", {})
+        drift = DriftLooks(store, watched.monitors, configuration.drift, insert, looked)
+    if watched.detectors:
+        detectors = DetectorLooks(
+            store, watched.detectors, shard, watched.owns, insert, saved.get("detectors")
+        )
+    return Signals(store, watched, shard, insert, saved, drift, detectors)
 
 
 class Signals:
@@ -82,6 +94,7 @@ class Signals:
         shard: rebuilt.
         insert: puts rows into a table.
         saved: what the checkpoint says; empty to begin.
+        drift, detectors: those that are evaluated here; None without any.
     """
 
     def __init__(
@@ -91,8 +104,12 @@ class Signals:
         shard: Shard,
         insert: Insert,
         saved: Mapping[str, Any],
+        drift: DriftLooks | None = None,
+        detectors: DetectorLooks | None = None,
     ) -> None:
         self._store = store
+        self._drift = drift
+        self._detectors = detectors
         self._watched = watched
         self._shard = shard
         self._insert = insert
@@ -132,7 +149,8 @@ class Signals:
             starts = (span.start_s for span in (*(s for s, _ in closing.cells), *closing.tiles))
             self._begin(min(starts, default=pipeline.closed_s), None)
         assert self._keeper is not None
-        self._found = self._keeper.evaluate(closing, pipeline, self._cells)
+        told = self._looks(self._keeper, pipeline.closed_s, now_us)
+        self._found = self._keeper.evaluate(closing, pipeline, self._cells, told)
         self._cells = []
         self._recorded_us = now_us
         if not (self._watched.anything or self._found.transitions or self._last):
@@ -145,7 +163,19 @@ class Signals:
                 "recorded_us": now_us,
                 "last": last,
             }
+            | ({"drift": self._drift.saved} if self._drift else {})
+            | ({"detectors": self._detectors.saved_s} if self._detectors else {})
         ).decode()
+
+    def _looks(self, keeper: SignalKeeper, closed_s: int, now_us: int) -> list[SignalReading]:
+        """What monitors and detectors say of the stretch that is evaluated next."""
+        told: list[SignalReading] = []
+        after_s, end_s, shard = keeper.evaluated_s, keeper.until(closed_s), self._shard
+        if self._drift is not None:
+            told += self._drift.look(after_s, end_s, shard.applied, shard.version, now_us)
+        if self._detectors is not None:
+            told += self._detectors.look(after_s, end_s)
+        return told
 
     def commit(self) -> int:
         """Store what was found; the checkpoint that holds it is stored.
@@ -177,7 +207,7 @@ class Signals:
             self._insert(
                 "alert_transitions_rows", transition_rows(changes, number, self._recorded_us)
             )
-            self._insert("audit_log_rows", audit_rows(entries, f"shard-{number}"))
+            self._insert("audit_log_rows", entry_rows(entries, f"shard-{number}"))
             self._last = entries[-1]
         self._found.transitions = []
         return len(changes)

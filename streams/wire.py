@@ -52,6 +52,7 @@ def encode_delta(delta: Delta) -> bytes:
             "releases": delta.releases,
             "life": delta.life,
             "serial": delta.serial,
+            "counting": delta.counting,
         }
     )  # fmt: skip
     return zstandard.ZstdCompressor(level=1).compress(packed)
@@ -88,6 +89,7 @@ def decode_delta(value: bytes) -> Delta:
             releases=raw["releases"],
             life=raw["life"],
             serial=raw["serial"],
+            counting=raw.get("counting", ""),  # earlier senders do not say it: rows are read instead
         )  # fmt: skip
     except (ValueError, KeyError, TypeError, IndexError, zstandard.ZstdError) as error:
         raise InvalidFrame(f"no delta: {error!r}") from error

@@ -92,6 +92,7 @@ METRICS: dict[str, Metric] = {
     **_all("number", "steps", "queue_depth_mean queue_depth_p99", False),
     **_all("ratio", "steps", "kv_cache_usage_mean kv_cache_usage_p99", False),
     **_all("ratio", "steps", "gpu_utilization_mean gpu_memory_ratio_p99", False),
+    **_all("ratio", "steps", "host_memory_ratio_p99", False),
     **_all("ratio", "steps", "cpu_utilization_mean retry_rate_mean", False),
     **_all("ratio", "steps", "healthy_replicas_ratio", False),
     **_all("count", "steps", "cache_evictions", False),

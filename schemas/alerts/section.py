@@ -11,12 +11,17 @@ from .base import Model
 from .quiet import Inhibition, MaintenanceWindow, Silence
 from .routing import Receiver, RootRoute, Route, Url
 from .rules import AlertRule
+from .shipped import Catalogue
 
 
 class Alerts(Model):
     """`alerts:` of penstock.yaml."""
 
     rules: tuple[AlertRule, ...] = ()
+    catalogue: Catalogue | None = Field(
+        None,
+        description="Rules that come with Penstock; one of `rules` takes the place of its namesake.",
+    )
     receivers: tuple[Receiver, ...] = ()
     route: RootRoute = RootRoute()
     inhibitions: tuple[Inhibition, ...] = ()

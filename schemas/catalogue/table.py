@@ -16,8 +16,24 @@ Made from schemas/catalogue/ by `python -m penstock.schemas.catalogue.table docs
 change it there, where each rule names the request that its numbers come from. Each links to its
 runbook. How rules work: [alerts.md](alerts.md).
 
-Rules `llm-`, `agent-` and `online-` are for one kind of product each: take those of yours. An entry of
-a file there may stand under `alerts: rules:` as it is; in Python, `catalogue_rules(names, groups)`.
+```yaml
+alerts:
+  catalogue:
+    groups: [latency, errors, availability]   # without `groups` and `rules`: all
+    products: [llm]           # of llm-, agent- and online- rules, those of yours; without it, all three
+    rules: [dead-letters]     # single ones besides, whatever their group and product
+    overrides:
+      llm-latency-p95-high: {value: 2000, resolve_below: 1800}
+      error-rate-high: {severity: critical, for_s: 60, min_requests: 200}
+      deadman-requests: {absent_s: 900}
+      errors-spike: {value: 6, min_baseline: 3}
+      errors-hot-shard: {disabled: true}
+```
+
+`alerts: {catalogue: all}` takes everything. An override changes what it names; a new `value` ends the
+rule's hysteresis unless that is given too. A rule under `alerts: rules:` takes the place of its namesake.
+Rules whose signal the file does not define are left out, and `penstock check` lists them with what is
+taken. In Python: `catalogue_rules(names, groups)`.
 
 Rules of a signal need a drift monitor, budget or objective of that id. These will do, with your
 numbers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
+from .detectors import SeriesDetector
 from .references import ReferenceSource, StableReference
 from .thresholds import (
     ConceptThresholds,
@@ -16,6 +17,9 @@ from .thresholds import (
 WATCHED_FEATURES = ("input_tokens", "output_tokens", "latency_ms", "output_score", "toxicity")
 WATCHED_CATEGORIES = ("language", "route", "finish_reason", "output_class")
 
+OUTPUTS = ("output_score", "output_class")  # what prediction shift is about
+HOUR_S = 3600
+MOST_SERIES = 200
 MONTH_S = 30 * 86400
 
 
@@ -67,16 +71,35 @@ class DriftMonitor(Model):
         """Looks of the sequential monitor in 30 days."""
         return -(-MONTH_S // self.every_s)
 
+    @property
+    def piece_s(self) -> int:
+        """Length of the stretches that counts are kept by: a look, at most an hour."""
+        return min(self.every_s, HOUR_S)
+
+    @property
+    def series(self) -> tuple[str, ...]:
+        """Features, then categories."""
+        return (*self.features, *self.categories)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The predictions among them."""
+        return tuple(name for name in self.series if name in OUTPUTS)
+
     @model_validator(mode="after")
     def _sensible(self) -> DriftMonitor:
-        names = (*self.features, *self.categories)
+        names = self.series
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise ValueError(f"watched twice: {', '.join(repeated)}")
         if not names:
             raise ValueError("a monitor must watch a feature or a category")
+        if len(names) > MOST_SERIES:
+            raise ValueError(f"a monitor watches at most {MOST_SERIES} series: make it two")
         if self.every_s % 10 or self.window_s % self.every_s:
             raise ValueError("every_s must be whole panes of 10 s, and window_s a multiple of it")
+        if max(self.every_s, HOUR_S) % self.piece_s:
+            raise ValueError("every_s must divide an hour, or be whole hours")
         return self
 
 
@@ -84,14 +107,16 @@ class DriftConfiguration(Model):
     """The part `drift:` of penstock.yaml."""
 
     monitors: tuple[DriftMonitor, ...] = ()
+    detectors: tuple[SeriesDetector, ...] = ()
     prediction: PredictionThresholds = PredictionThresholds.model_validate({})
     concept: ConceptThresholds = ConceptThresholds.model_validate({})
     false_discovery_rate: float = Field(0.1, gt=0, lt=1, description="Over all series of a look.")
 
     @model_validator(mode="after")
     def _unique(self) -> DriftConfiguration:
-        ids = [monitor.id for monitor in self.monitors]
-        repeated = sorted({name for name in ids if ids.count(name) > 1})
-        if repeated:
-            raise ValueError(f"monitor ids must be unique: {', '.join(repeated)}")
+        for kind, items in (("monitor", self.monitors), ("detector", self.detectors)):
+            ids = [item.id for item in items]
+            repeated = sorted({name for name in ids if ids.count(name) > 1})
+            if repeated:
+                raise ValueError(f"{kind} ids must be unique: {', '.join(repeated)}")
         return self

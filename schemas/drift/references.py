@@ -8,12 +8,14 @@ from pydantic import AwareDatetime, Field, model_validator
 
 from .thresholds import Model
 
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+
 
 class UploadedReference(Model):
     """A training distribution that was uploaded (`penstock drift reference`)."""
 
     kind: Literal["uploaded"] = "uploaded"
-    name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    name: Name
     version: int | None = Field(None, ge=1, description="Absent: the newest.")
 
 

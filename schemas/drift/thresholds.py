@@ -65,6 +65,9 @@ class ConceptThresholds(Model):
     class_psi: float = Field(0.1, gt=0)
     importance_spearman: float = Field(0.8, gt=-1, lt=1)
     min_labels: int = Field(100, ge=2, description="On either side; below it there is no answer.")
+    window_s: int = Field(
+        86400, ge=60, description="Labels that became known in it are judged together."
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> ConceptThresholds:

@@ -37,7 +37,9 @@ class Objective(Model):
         None, description="Count minutes: one is good where this share of its events is."
     )
     burn_rates: tuple[BurnRate, ...] | None = None
-    notify: tuple[str, ...] = Field((), description="Names of notification targets.")
+    notify: tuple[str, ...] = Field(
+        (), description="Receivers of its alerts; without any, those of alerts.route."
+    )
 
     @model_validator(mode="after")
     def _complete(self) -> Objective:

@@ -6,42 +6,67 @@ from collections.abc import Iterator
 
 from ...schemas.config import Configuration
 from ...schemas.errors import InvalidConfiguration
+from ...schemas.gates.absolute import AbsoluteGate
 from . import metrics as m
 from .alerts.watch import Watch
+from .detectors.keeper import check_detectors
+from .gates.canonical import sha256
 from .gating import counters_for
 from .slo.readings import counters_for_slos
 
 Counter = m.Threshold | m.CostScore
+RECOUNT_S = 600
+"""A new counter is counted into cells that closed so long ago: twice the longest window that alerts read
+off cells, for what is not evaluated yet."""
 
 
 def configured_counters(configuration: Configuration) -> tuple[Counter, ...]:
     """The counters of a configuration, each once.
 
     Raises:
-        InvalidConfiguration: two of them have the same number, which is a hash of 15 bits.
+        InvalidConfiguration: two of them have the same number, which is a hash of 30 bits; or a
+            detector cannot be made, which is told here as well, before anything runs.
     """
+    check_detectors(configuration)
     known: dict[int, tuple[str, Counter]] = {}
     for who, counter in _wanted(configuration):
         other, taken = known.setdefault(counter.number, (who, counter))
         if taken != counter:
             raise InvalidConfiguration(
-                f"{who} counts {_named(counter)} under the same number as {other} counts"
-                f" {_named(taken)}: move one of the limits a little (a latency by 0.001 ms)"
+                f"{who} counts {named(counter)} under the same number as {other} counts"
+                f" {named(taken)}: move one of the limits a little (a latency by 0.001 ms)"
             )
     return tuple(counter for _, counter in known.values())
 
 
+def counting_of(configuration: Configuration) -> str:
+    """Hash of what decides how rows are counted: counters, and the slices that gates ask for.
+
+    Deltas that were counted by another one lack some of it.
+    """
+    counters = sorted(repr(counter) for counter in configured_counters(configuration))
+    return sha256(
+        [counters, [gate.model_dump(mode="json") for gate in _counting_gates(configuration)]]
+    )[:16]
+
+
+def _counting_gates(configuration: Configuration) -> list[AbsoluteGate]:
+    """Gates that are read off cells; the others count raw rows."""
+    return [gate for gate in configuration.live_gates if isinstance(gate, AbsoluteGate)]
+
+
 def _wanted(configuration: Configuration) -> Iterator[tuple[str, Counter]]:
     """Who asks for which counter."""
-    for gate in configuration.gates:
+    for gate in _counting_gates(configuration):
         yield from ((f"gate {gate.id}", counter) for counter in counters_for([gate]))
-    for rule in configuration.alerts.rules:
+    for rule in configuration.rules:
         yield from ((f"alert rule {rule.id}", counter) for counter in Watch(rule).counters())
     for slo in configuration.objectives:
         yield from ((f"objective {slo.id}", counter) for counter in counters_for_slos([slo]))
 
 
-def _named(counter: Counter) -> str:
+def named(counter: Counter) -> str:
+    """What a counter counts, for people."""
     if isinstance(counter, m.Threshold):
         return f"{counter.column} > {counter.limit_us} us"
     return (

@@ -43,6 +43,7 @@ class Delta:
         releases: whether release markers came with it.
         life: of the sender's memory; empty where nobody counts.
         serial: counts the deltas of a life, so that one that was lost is missed.
+        counting: `configured.counting_of` the configuration that the rows were counted by.
     """
 
     ranges: Mapping[Source, tuple[int, int]]
@@ -55,6 +56,7 @@ class Delta:
     releases: bool = False
     life: str = ""
     serial: int = 0
+    counting: str = ""
 
     def emptied(self) -> Delta:
         """The same news without the counts: evaluation reads the rows from the store."""
@@ -90,11 +92,13 @@ class Collector:
     Args:
         combos: numbers the combinations that tiles come by.
         life: of this memory.
+        counting: `configured.counting_of` the configuration that rows are counted by.
     """
 
-    def __init__(self, combos: Combos, life: str) -> None:
+    def __init__(self, combos: Combos, life: str, counting: str = "") -> None:
         self._combos = combos
         self._life = life
+        self._counting = counting
         self._serial = 0
         self._tiles: dict[Span, list[Tile]] = {}
         self._coverage: Counter[tuple[int, int]] = Counter()
@@ -111,6 +115,12 @@ class Collector:
         """A source that somebody else tells of from now on, applied up to a cut here."""
         # What was counted of it cannot be told from the rest.
         self._spoiled |= self._told.pop(source, cut) != cut
+
+    def recount(self, counting: str) -> None:
+        """Rows are counted by another configuration from now on."""
+        # What was counted by the former one since it was last told is read from the store instead.
+        self._spoiled = True
+        self._counting = counting
 
     def count(self, placed: Mapping[Span, Tile]) -> None:
         """Take in what rows add, as `tally.place` gives it."""
@@ -147,6 +157,7 @@ class Collector:
             releases=self.releases,
             life=self._life,
             serial=self._serial,
+            counting=self._counting,
         )
         self._serial += 1
         self._told.update(cuts)

@@ -12,11 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from ...schemas.config import AbsoluteGate, CostLimit, LatencyLimit
 from ...schemas.events import STATUSES
+from ...schemas.gates import LiveGate
+from ...schemas.gates.absolute import AbsoluteGate, CostLimit, LatencyLimit
+from ...schemas.gates.budget import BudgetGate
 from . import metrics as m
 from .gates.absolute import Context as GateContext
 from .gates.absolute import CoverageState, evaluate
+from .gates.records import Evaluation, noted, record_of, record_text
 from .gates.state import GateState, initial_state
 from .gates.units import CellCounts, cap_nano
 from .gates.verdict import Verdict
@@ -24,6 +27,8 @@ from .pipeline import keep_only
 from .slices import SliceRegistry
 from .tiles import SECOND_US, Span, Tile
 
+GATE_DIMENSIONS = ("model", "model_version", "release", "variant")
+"""What a release marker states, as far as gates ask."""
 RECENT_S = 60  # traffic is told over the last minute of cells
 
 
@@ -46,10 +51,17 @@ def _counter(limit: LatencyLimit | CostLimit) -> m.Threshold | m.CostScore:
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """A release marker, as far as gates ask: when, and the dimensions that it states."""
+    """A release marker, as far as gates ask: when, and the dimensions that it states.
+
+    Attributes:
+        gate: the only gate that it is for, where it is a reset of one; empty for a release.
+        share: configured share of the traffic from then on, 0 to 1; None where it is not stated.
+    """
 
     ts_us: int
     dimensions: Mapping[str, str]
+    gate: str = ""
+    share: float | None = None
 
     def matches(self, wanted: Mapping[str, str]) -> bool:
         """Whether it states every wanted dimension; one that it leaves open does not match."""
@@ -64,15 +76,39 @@ class Epoch:
     start_us: int = 0
 
 
-def current_epoch(markers: Iterable[Marker], wanted: Mapping[str, str]) -> Epoch:
-    """The epoch after all markers, in event-time order; repeated markers of one release count once."""
+def current_epoch(markers: Iterable[Marker], wanted: Mapping[str, str], gate: str = "") -> Epoch:
+    """The epoch after all markers, in event-time order; repeated markers of one release count once.
+
+    Args:
+        markers: in any order.
+        wanted: dimensions of the gate's filter.
+        gate: its id, for resets, each of which counts.
+    """
     epoch = Epoch()
     previous: Mapping[str, str] | None = None
     for marker in sorted(markers, key=lambda item: item.ts_us):
-        if marker.matches(wanted) and marker.dimensions != previous:
+        is_reset = bool(marker.gate) and marker.gate == gate
+        is_release = not marker.gate and marker.matches(wanted) and marker.dimensions != previous
+        if is_reset or is_release:
             epoch = Epoch(epoch.number + 1, marker.ts_us // SECOND_US * SECOND_US)
+        if is_release:
             previous = marker.dimensions
     return epoch
+
+
+def epoch_of(spec: LiveGate, markers: Iterable[Marker]) -> Epoch:
+    """The epoch that the markers put a gate in; a budget outlives releases, and has only one."""
+    if isinstance(spec, BudgetGate):
+        return Epoch()
+    return current_epoch(markers, marked_by(spec), spec.id)
+
+
+def marked_by(spec: LiveGate) -> dict[str, str]:
+    """What a release marker must state to be of the traffic that a gate watches."""
+    if isinstance(spec, BudgetGate):
+        return {}
+    given = spec.filter.given() if isinstance(spec, AbsoluteGate) else spec.treatment.given()
+    return {name: value for name, value in given.items() if name in GATE_DIMENSIONS}
 
 
 @dataclass(slots=True)
@@ -89,6 +125,7 @@ class GateKeeper:
     epoch: Epoch = field(default_factory=Epoch)
     verdict: Verdict | None = None
     _recent: list[tuple[int, int]] = field(default_factory=list)
+    _evaluations: list[Evaluation] = field(default_factory=list)
 
     @property
     def counted_to_s(self) -> int:
@@ -102,6 +139,7 @@ class GateKeeper:
         self.epoch = epoch
         self.state = None
         self._recent.clear()
+        self._evaluations = []
         return True
 
     def evaluate(
@@ -133,7 +171,25 @@ class GateKeeper:
             epoch=self.epoch.number,
             requests_per_s=sum(n for _, n in self._recent) / RECENT_S,
         )
+        self._evaluations = noted(self._evaluations, (counts, context))
         self.state, self.verdict = evaluate(self.spec, self.state, counts, context)
+        return self.verdict
+
+    def take_record(self) -> str:
+        """What was evaluated since the last call, for `replay`."""
+        assert self.state is not None
+        text = record_text(self.state.start_us, self._evaluations)
+        self._evaluations = []
+        return text
+
+    def replay(self, record: str) -> Verdict:
+        """Evaluate again what a record tells; what the state has counted already is passed over."""
+        start_us, evaluations = record_of(record)
+        if self.state is None:
+            self.state = initial_state(self.spec, self.epoch.number, start_us)
+        for counts, context in evaluations:
+            self.state, self.verdict = evaluate(self.spec, self.state, counts, context)
+        assert self.verdict is not None
         return self.verdict
 
     def _remember(self, counts: CellCounts, watermark_us: int) -> None:

@@ -9,7 +9,7 @@ Numbers are a contract with stored data: never change or reuse one.
 
 from __future__ import annotations
 
-import zlib
+import hashlib
 from dataclasses import dataclass
 
 from ...schemas.events import BACKEND_FALLBACKS, ERROR_TYPES, SAFETY_FLAGS, STATUSES
@@ -72,7 +72,7 @@ EXPECTED_REPLICAS = 57
 
 SKETCH_BASE = 100
 SUM_OFFSET = 512  # the exact sum of sketch m is counter m + 512, in the column's integer unit
-CONFIGURED_BASE = 0x8000  # counters of gates and rules: base | hash of the name
+CONFIGURED_BASE = 0x8000  # from here on, a metric number is part of a configured counter's key
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +127,7 @@ STEP_SKETCHES = (
     Sketch(SKETCH_BASE + 46, "gpu_temperature_c", "gpu_temperature_c_ppm", 1e6),
     Sketch(SKETCH_BASE + 47, "model_load_s", "model_load_s_ppm", 1e6),
     Sketch(SKETCH_BASE + 48, "healthy_replicas", "healthy_replicas", 1.0),
+    Sketch(SKETCH_BASE + 49, "host_memory_ratio", "host_memory_ratio_ppm", 1e6),
 )
 SKETCHES = {sketch.name: sketch for sketch in (*REQUEST_SKETCHES, *STEP_SKETCHES)}
 
@@ -147,7 +148,7 @@ class Threshold:
 
     @property
     def number(self) -> int:
-        """Metric number, the same in every process that knows the same configuration."""
+        """Its `configured_number`, the same in every process."""
         return configured_number(f"{self.column}>{self.limit_us}")
 
 
@@ -160,15 +161,22 @@ class CostScore:
 
     @property
     def number(self) -> int:
-        """Metric number, the same in every process that knows the same configuration."""
+        """Its `configured_number`, the same in every process."""
         return configured_number(f"cost:{self.limit_nanousd_per_1k_tokens}:{self.cap_nanousd}")
 
 
 def configured_number(name: str) -> int:
-    """Number of a counter that the configuration asks for: a hash, so that nobody need agree on it."""
-    return CONFIGURED_BASE | (zlib.crc32(name.encode()) & 0x7FFF)
+    """Number of a counter that the configuration asks for: a hash, so that nobody need agree on it.
+
+    Two positions are all that such a counter has, so a hash of 30 bits takes the rest of its key: of
+    1,000 counters two have one number in 1 of 2,000 configurations, which `configured_counters` refuses.
+    """
+    digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
+    return CONFIGURED_BASE << BIN_BITS | int.from_bytes(digest, "big") % 2**30 << 1
 
 
 def key(metric: int, position: int = 0) -> int:
-    """The key of a metric's bin."""
+    """The key of a metric's bin; of a configured counter, by its number, position 0 or 1."""
+    if metric >> BIN_BITS:
+        return metric | position
     return metric << BIN_BITS | position

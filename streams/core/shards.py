@@ -10,7 +10,8 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 
-from ...schemas.config import AbsoluteGate
+from ...schemas.gates import LiveGate
+from ...schemas.gates.absolute import AbsoluteGate
 from .slices import COVERAGE_GROUPING, Slice
 
 Takes = Callable[[Slice], bool]
@@ -40,9 +41,9 @@ SHARD_SQL = (
 )
 
 
-def gate_shard(gate: AbsoluteGate, shards: int) -> int:
+def gate_shard(gate: LiveGate, shards: int) -> int:
     """The shard that evaluates a gate: that of its model, or of its own name where it names none."""
-    model = gate.filter.model
+    model = gate.filter.model if isinstance(gate, AbsoluteGate) else None
     return shard_of(f"gate:{gate.id}" if model is None else f"model:{model}", shards)
 
 
@@ -55,10 +56,14 @@ def owner(shard: int, shards: int) -> Takes:
     )
 
 
-def taker(shard: int, shards: int, gates: Sequence[AbsoluteGate]) -> Takes:
+def taker(shard: int, shards: int, gates: Sequence[LiveGate]) -> Takes:
     """Which slices are sent to a shard: its own, and what the gates evaluated there match."""
     owns = owner(shard, shards)
-    filters = [gate.filter.given() for gate in gates if gate_shard(gate, shards) == shard]
+    filters = [
+        gate.filter.given()
+        for gate in gates
+        if isinstance(gate, AbsoluteGate) and gate_shard(gate, shards) == shard
+    ]
     return _remembered(
         lambda wanted: (
             owns(wanted)

@@ -17,6 +17,8 @@ import orjson
 from ...schemas.alerts.rules import AlertRule, Signal
 from ...schemas.config import Configuration
 from ...schemas.costs.budgets import Budget
+from ...schemas.drift.detectors import SeriesDetector
+from ...schemas.drift.monitors import DriftMonitor
 from ...schemas.slo.objective import Objective
 from .alerts.engine import AlertEngine
 from .alerts.machine import RuleState
@@ -51,20 +53,23 @@ class Watched:
     """What one shard evaluates.
 
     Attributes:
-        rules: all; each raises alerts for the slices that are owned here.
+        rules, detectors: all; each watches the slices that are owned here.
         owns: which slices are.
-        objectives, budgets: those whose group is here.
+        objectives, budgets, monitors: those whose group is here.
     """
 
     rules: tuple[AlertRule, ...]
     owns: Callable[[Slice], bool]
     objectives: tuple[Objective, ...]
     budgets: tuple[Budget, ...]
+    monitors: tuple[DriftMonitor, ...] = ()
+    detectors: tuple[SeriesDetector, ...] = ()
 
     @property
     def anything(self) -> bool:
         """Whether there is anything."""
-        return bool(self.rules or self.objectives or self.budgets)
+        here = self.objectives or self.budgets or self.monitors
+        return bool(self.rules or self.detectors or here)
 
 
 def watched_by(configuration: Configuration, shard: int, shards: int) -> Watched:
@@ -79,7 +84,15 @@ def watched_by(configuration: Configuration, shard: int, shards: int) -> Watched
         owner(shard, shards) if shards > 1 else lambda _: True,
         tuple(item for item in objectives if here(group_of_objective(item))),
         tuple(item for item in configuration.costs.budgets if here(group_of_budget(item))),
+        tuple(item for item in configuration.drift.monitors if here(group_of_monitor(item))),
+        configuration.drift.detectors,
     )
+
+
+def group_of_monitor(monitor: DriftMonitor) -> str:
+    """The group that a monitor is evaluated with; it reads raw rows, so any would do."""
+    model = monitor.filter.model
+    return f"drift:{monitor.id}" if model is None else f"model:{model}"
 
 
 def read_by(watched: Watched) -> tuple[list[Slice], list[int]]:
@@ -204,8 +217,16 @@ class SignalKeeper:
         """Take in stored tiles, in as many pieces as it suits."""
         self._feed(tiles)
 
+    def until(self, closed_s: int) -> int:
+        """How far the next call evaluates, where everything up to `closed_s` is closed."""
+        return min(closed_s, self.evaluated_s + MOST_S)
+
     def evaluate(
-        self, closing: Closing, pipeline: Pipeline, cells: Iterable[tuple[Span, Tile]] = ()
+        self,
+        closing: Closing,
+        pipeline: Pipeline,
+        cells: Iterable[tuple[Span, Tile]] = (),
+        told: Iterable[SignalReading] = (),
     ) -> Found:
         """Evaluate what closed, up to `MOST_S` of it.
 
@@ -213,12 +234,13 @@ class SignalKeeper:
             closing: what the last move of the watermark brought about.
             pipeline: it is as that left it.
             cells: stored ones, after a restart.
+            told: signals that others computed, of (`evaluated_s`, `until`].
         """
         assert pipeline.closed_s is not None
-        end_s = min(pipeline.closed_s, self.evaluated_s + MOST_S)
+        end_s = self.until(pipeline.closed_s)
         self._feed(closing.tiles)
         found = Found()
-        readings = self._minutes(end_s, pipeline, found)
+        readings = [*self._minutes(end_s, pipeline, found), *told]
         panes = _panes(closing, pipeline)
         found.transitions += self._engine.close([*cells, *closing.cells], end_s, panes, readings)
         self._amend(closing, panes, end_s, found)

@@ -322,15 +322,21 @@ def _sums(table: pa.Table, distributions: Iterable[Distribution]) -> Iterator[Co
         yield m.key(item.sketch.number + m.SUM_OFFSET), values
 
 
+_SHARES = {
+    "gpu_memory_ratio_ppm": ("gpu_memory_used_bytes", "gpu_memory_total_bytes"),
+    "host_memory_ratio_ppm": ("host_memory_bytes", "host_memory_total_bytes"),
+}
+
+
 def _step_column(table: pa.Table, name: str) -> tuple[Ints, Mask]:
     """A step's integer column, or one derived from others."""
     if name == "queue_depth":
         prefill, has_prefill = integers(table, "queue_prefill")
         decode, has_decode = integers(table, "queue_decode")
         return prefill + decode, has_prefill | has_decode
-    if name == "gpu_memory_ratio_ppm":
-        used, has_used = integers(table, "gpu_memory_used_bytes")
-        total, has_total = integers(table, "gpu_memory_total_bytes")
+    if name in _SHARES:
+        used, has_used = integers(table, _SHARES[name][0])
+        total, has_total = integers(table, _SHARES[name][1])
         valid = has_used & has_total & (total > 0)
         # Above 8 TiB both are taken in MiB, so that the product fits into 64 bits.
         shift = np.where(np.maximum(used, total) >= 2**43, 20, 0)

@@ -220,6 +220,7 @@ def _engine(reader: Reader) -> dict[str, Column]:
         "healthy_replicas_ratio": _ratio(
             reader.counter(m.HEALTHY_REPLICAS), reader.counter(m.EXPECTED_REPLICAS)
         ),
+        "host_memory_ratio_p99": quantile("host_memory_ratio", 0.99),
     }
 
 

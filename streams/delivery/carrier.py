@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -35,6 +36,7 @@ class Ways:
         policy: when failed deliveries are tried again.
         draw: uniform numbers in [0, 1).
         monotonic_s: clock of the circuit breakers.
+        lock: of the totals.
     """
 
     outbox: Outbox
@@ -44,6 +46,12 @@ class Ways:
     policy: Policy = field(default_factory=Policy)
     draw: Callable[[], float] = random.random
     monotonic_s: Callable[[], float] = time.monotonic
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def count(self, name: str) -> None:
+        """Add one to a total; carriers work side by side."""
+        with self.lock:
+            self.totals[name] += 1
 
 
 class Carrier:
@@ -98,7 +106,7 @@ class Carrier:
             return self._put_off(delivery, error, ways.clock())
         else:
             ways.outbox.mark_delivered(delivery.key, ways.clock())
-            ways.totals["deliveries"] += 1
+            ways.count("deliveries")
         return True
 
     def _put_off(self, delivery: Delivery, error: DeliveryDelayed, now_us: int) -> bool:
@@ -110,13 +118,13 @@ class Carrier:
         if next_us is None:
             self._give_up(delivery, f"tried {delivery.attempts + 1} times; last: {reason}", now_us)
             return True
-        ways.totals["deliveries_retried"] += 1
+        ways.count("deliveries_retried")
         if delivery.attempts < 3 or delivery.attempts % 10 == 0:
             log.warning("%s: not delivered yet: %s", delivery.message.receiver, reason)
         ways.outbox.mark_failed(delivery.key, reason, now_us, next_us)
         return False
 
     def _give_up(self, delivery: Delivery, reason: str, now_us: int) -> None:
-        self._ways.totals["deliveries_dead"] += 1
+        self._ways.count("deliveries_dead")
         log.error("%s: %s is never delivered: %s", delivery.message.receiver, delivery.key, reason)
         self._ways.outbox.mark_failed(delivery.key, reason, now_us, None)

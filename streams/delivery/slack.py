@@ -19,7 +19,7 @@ from .words import headline, is_url, link, one_line, severity, slice_of, times, 
 
 MAX_ALERTS = 40
 MAX_CHARACTERS = 11_000  # of blocks
-_HEADER, _HEADLINE, _FACT, _LINK = 150, 300, 180, 200
+_HEADER, _HEADLINE, _FACT, _WHY, _LINK = 150, 300, 180, 400, 200
 
 
 def slack_messages(
@@ -60,6 +60,8 @@ def _alert(alert: Alert, alert_url: str) -> str:
     ]
     if alert.last.text:
         lines.append(_escaped(alert.last.text, _FACT))
+    if alert.is_open and "explanation" in alert.last.annotations:
+        lines.append(f"_{_escaped(alert.last.annotations['explanation'], _WHY)}_")
     if alert.amended is not None:
         lines.append(f"late rows changed it to: {_escaped(alert.amended.text, _FACT)}")
     links = [_link(link(alert, alert_url), "alert"), _link(alert.last.runbook or "", "runbook")]

@@ -8,6 +8,9 @@ from typing import Any
 from penstock.api.app import build_app
 from penstock.api.auth import Access
 from penstock.schemas.config import parse
+from penstock.schemas.slo.objective import Objective
+from penstock.streams.core.costs.budget import budget_hash
+from penstock.streams.core.slo.status import objective_hash
 from penstock.streams.store import Store
 from penstock.tests.support.api import Client, Ingest, problem_of
 from penstock.tests.support.rows import T0, at, iso
@@ -33,6 +36,14 @@ BURN = {
     "name": "1h", "severity": "critical", "for_s": 0, "factor": 14.4, "long_rate": 20.0,
     "short_rate": None, "above": False, "firing": False,
 }  # fmt: skip
+
+
+HASHES = {
+    item.id: objective_hash(item)
+    for item in CONFIGURATION.objectives
+    if isinstance(item, Objective)
+} | {item.id: budget_hash(item) for item in CONFIGURATION.costs.budgets}
+"""Of what the configuration asks for, by the id of the objective or budget."""
 
 
 class Clock:
@@ -66,6 +77,7 @@ def status(slo: str, end_s: int, **more: Any) -> dict[str, Any]:
         "period_end": at(end_s), "bad": end_s, "total": 10_000_000, "attainment": 0.9999,
         "consumed": end_s / 10_000, "budget_minutes": 43.2, "left_minutes": 40.0, "burn_1h": 0.5,
         "exhaustion_s": None, "coverage": 1.0, "burns": json.dumps([BURN]), "alarm_at": None,
+        "spec_hash": HASHES.get(slo, ""),
     }  # fmt: skip
     return row | more
 
@@ -88,5 +100,6 @@ def budget(name: str, **more: Any) -> dict[str, Any]:
         "budget_nanousd": 5000 * 10**9, "spent_nanousd": 10**9, "projected_nanousd": 6500 * 10**9,
         "low_nanousd": None, "high_nanousd": None, "method": "linear", "last_hour_nanousd": 2,
         "budget_per_hour_nanousd": 29_761_904_761, "measured_share": 1.0,
+        "spec_hash": HASHES.get(name, ""),
     }  # fmt: skip
     return row | more

@@ -6,11 +6,17 @@ from typing import Any
 
 import pytest
 from penstock.api import signal_models as models
+from penstock.streams.core.explain.explanation import Engine, Explanation, Release
+from penstock.streams.core.explain.question import Stretch
+from penstock.streams.core.explain.ranking import Finding
+from penstock.streams.core.explain.words import one_line
 from penstock.streams.store import Store
 from penstock.tests.contract.signal_rows import NOW_S, Clock, change, client_of, post
 from penstock.tests.support.api import Client, problem_of
-from penstock.tests.support.rows import iso
+from penstock.tests.support.rows import T0, at, iso
 from penstock.tests.support.store import insert, unique
+
+T0_S = int(T0.timestamp())
 
 
 @pytest.fixture
@@ -71,6 +77,31 @@ def test_alerts_by_state(client: Client, raised: dict[str, str]) -> None:
     client.problem(422, "/v1/alerts", state="closed")
     counts = client.ok("/v1/alerts", limit=1)["counts"]
     assert counts == {"info": 1, "warning": 1, "critical": 1, "emergency": 0}
+
+
+def test_what_changed_is_told_with_the_alert(
+    client: Client, store: Store, raised: dict[str, str]
+) -> None:
+    stretch, name = Stretch(T0_S, T0_S + 60), raised["open"]
+    found = Explanation(
+        "", "error rate", "ratio", stretch, stretch, 0.5, 0.01,
+        (Finding({"variant": "canary"}, 0.96, 0.9, 0.01, 0.25, 0.25, 0.3),),
+        (Release(T0_S, 40, "r2", "chat", "canary", "", ""),),
+        (Engine("queue_depth", "number", 40.0, None),),
+    )  # fmt: skip
+    row = {"alert_id": name, "at": at(400), "text": one_line(found), "body": found.to_json()}
+    insert(store, "alert_explanations_rows", [row | {"recorded_at": at(401)}])
+    (listed,) = (a for a in client.ok("/v1/alerts")["alerts"] if a["id"] == name)
+    assert listed["explanation"].startswith("variant=canary explains 96 % of the change")
+    body = client.ok(f"/v1/alerts/{name}")
+    models.AlertDetail.model_validate(body)
+    told = body["explained"]
+    assert told["now"] == {"start": iso(0), "end": iso(60)}
+    assert told["slices"][0]["slice"] == {"variant": "canary"}
+    assert (told["releases"][0]["at"], told["releases"][0]["after_s"]) == (iso(0), 40)
+    assert told["sentences"][0] == "error rate: 50 %, before 1 %"
+    other = client.ok(f"/v1/alerts/{raised['info']}")
+    assert (other["explanation"], other["explained"]) == (None, None)
 
 
 def test_an_alert_and_its_history(client: Client, raised: dict[str, str]) -> None:

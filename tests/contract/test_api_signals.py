@@ -5,11 +5,14 @@ from __future__ import annotations
 import pytest
 from penstock.api import costs, slos
 from penstock.api import signal_models as models
+from penstock.schemas.config import parse
 from penstock.schemas.errors import NotFound, StoreError
+from penstock.schemas.slo.objective import Objective
+from penstock.streams.core.slo.status import objective_hash
 from penstock.streams.store import Store
 from penstock.tests.contract.signal_rows import BURN, Clock, budget, client_of, status
 from penstock.tests.support.api import Client
-from penstock.tests.support.rows import iso, window
+from penstock.tests.support.rows import at, iso, window
 from penstock.tests.support.store import insert
 
 
@@ -30,7 +33,7 @@ def client(api_store: Store, clock: Clock) -> Client:
 def statuses(store: Store) -> None:
     rows = [status("up", s) for s in range(0, 3601, 10)]
     rows += [status("up", 3600, version=2, state="at_risk", bad=9000)]
-    rows += [status("safe", 3600, declared="safety violations <= 5 %")]
+    rows += [status("safe", 3600, spec_hash="of another promise")]
     for _ in range(2):
         insert(store, "slo_status_rows", rows)
 
@@ -65,6 +68,29 @@ def test_an_objective_over_time(client: Client, statuses: None) -> None:
     assert client.ok("/v1/slos/safe")["points"] == []
 
 
+def test_numbers_of_another_promise_are_not_shown(
+    store: Store, api_store: Store, clock: Clock, statuses: None
+) -> None:
+    """The same id and the same words, over another window: the newest row is of the former one."""
+    asked = parse("""
+slos:
+  - {id: up, filter: {model: chat}, sli: {kind: availability}, target: 0.999, window: 7d}
+""")
+    changed = slos.Slos(api_store, asked.objectives)
+    ask = slos.SloAsk.model_validate({"start": iso(0), "end": iso(3600)})
+    one = changed.one("up", ask)
+    assert (one["latest"], one["points"]) == (None, [])
+    (objective,) = asked.objectives
+    assert isinstance(objective, Objective)
+    mine = status("up", 3660, spec_hash=objective_hash(objective), state="breached")
+    insert(store, "slo_status_rows", [mine])
+    ask = slos.SloAsk.model_validate({"start": iso(0), "end": iso(3660)})
+    one = changed.one("up", ask)
+    assert one["latest"]["state"] == "breached"
+    assert [point["as_of"] for point in one["points"]] == [one["latest"]["as_of"]]
+    store.command(f"DELETE FROM penstock.slo_status_rows WHERE as_of > '{at(3600):%F %T}'")
+
+
 def test_questions_for_slos_that_make_no_sense(client: Client, statuses: None) -> None:
     client.problem(404, "/v1/slos/down")
     assert "up, safe" in client.problem(404, "/v1/slos/both")["detail"]
@@ -93,7 +119,11 @@ def spent(store: Store) -> None:
         rows += [window(3600, week, grouping="model", model=model, requests=5, cost_usd=usd)]
     rows += [window(3600, week, grouping="tenant", tenant="acme", requests=5, cost_usd=8.0)]
     insert(store, "windows_rows", rows)
-    insert(store, "cost_status_rows", [budget("fleet"), budget("search"), budget("gone")])
+    insert(
+        store,
+        "cost_status_rows",
+        [budget("fleet"), budget("search", spec_hash="of another"), budget("gone")],
+    )
 
 
 def test_spending_and_budgets(client: Client, spent: None) -> None:
@@ -137,12 +167,12 @@ def test_the_user_of_the_api_may_write_what_people_say_and_nothing_else(
 ) -> None:
     if form == "embedded":  # there it has the store to itself
         return
-    written = ("silences_rows", "acknowledgements_rows")
+    written = ("silences_rows", "acknowledgements_rows", "audit_log_rows")
     for table in written:
         api_store.command(f"INSERT INTO penstock.{table} SELECT * FROM penstock.{table} WHERE 0")
         with pytest.raises(StoreError, match="497"):
             api_store.command(f"TRUNCATE TABLE penstock.{table}")
-    for table in ("alert_transitions_rows", "slo_status_rows", "audit_log_rows"):
+    for table in ("alert_transitions_rows", "slo_status_rows", "checkpoints_rows"):
         with pytest.raises(StoreError, match="497"):
             api_store.command(
                 f"INSERT INTO penstock.{table} SELECT * FROM penstock.{table} WHERE 0"

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from penstock.schemas.alerts.section import Alerts
 from penstock.schemas.ports import StoreReader
-from penstock.streams.core.alerts.audit import Entry, append
+from penstock.streams.core.alerts.audit import Entry, append, entry_rows
 from penstock.streams.core.alerts.transition import Transition
 from penstock.streams.delivery.secret import Secrets
 from penstock.streams.delivery.sender import Sender
@@ -23,7 +23,7 @@ from penstock.streams.delivery.signing import verify
 from penstock.streams.notifier import Notifier
 from penstock.streams.notifier_feed import AlertFeed
 from penstock.streams.notifier_lease import LeaseLost, StoreLease
-from penstock.streams.signal_rows import audit_rows, transition_rows
+from penstock.streams.signal_rows import transition_rows
 from penstock.streams.store import Store
 from penstock.tests.support.hook_server import HookServer, Reply
 from penstock.tests.support.server import Server
@@ -104,6 +104,12 @@ class Running:
         one: dict[str, Any] = eventually(found)
         return one
 
+    def explained(self, model: str) -> Any:
+        """What was found out about the last alert of a model; None while nothing is."""
+        alerts = self.server.get("/v1/alerts", state="all").json()["alerts"]
+        last = next(one["id"] for one in alerts if one["labels"]["model"] == model)
+        return self.server.get(f"/v1/alerts/{last}").json()["explained"]
+
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
@@ -126,6 +132,9 @@ def test_fires_survives_a_kill_and_resolves(running: Running) -> None:
     assert told(running.hook)["chat"] == ["firing", "resolved"]
     assert len(running.hook.seen) == 2
     assert "people are told of alerts, by 1 receivers" in running.server.log.read_text()
+    explained = eventually(lambda: running.explained("chat"))
+    assert explained["sentences"][0].startswith("error rate: 100 %")
+    assert explained["note"] == "there are no rows before to compare with"
 
 
 def test_a_silence_of_the_api_keeps_it_quiet_until_it_ends(running: Running) -> None:
@@ -200,7 +209,7 @@ def change(store: Store, shard: int, last: Entry | None, *items: Transition) -> 
         last = append(last, one.at_s, "alert", "penstock", json.loads(one.to_json()))
         entries.append(last)
     store.insert("alert_transitions_rows", transition_rows(items, shard, 0), items[0].id)
-    store.insert("audit_log_rows", audit_rows(entries, f"shard-{shard}"), items[0].id)
+    store.insert("audit_log_rows", entry_rows(entries, f"shard-{shard}"), items[0].id)
     return last
 
 

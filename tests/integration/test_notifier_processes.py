@@ -24,6 +24,7 @@ pytestmark = pytest.mark.slow
 
 CONFIG = """
 alerts:
+  rules: [{{id: silent, condition: {{kind: absence, absent_s: 60}}}}]
   receivers: [{{kind: webhook, name: hook, url: "{url}"}}]
   route: {{receivers: [hook], group_wait_s: 0, group_interval_s: 1}}
 """
@@ -90,5 +91,11 @@ def test_the_second_waits_and_goes_on_when_the_first_was_killed(tmp_path: Path) 
         eventually(lambda: second.says(200, "ready"))
         eventually(lambda: len(hook.seen) > 1)
         time.sleep(2)
+        found = store.query(
+            "SELECT alert_id, text FROM penstock.alert_explanations_rows ORDER BY 1"
+        )
         told = [[alert["id"] for alert in json.loads(seen.body)["alerts"]] for seen in hook.seen]
     assert told == [["a"], ["b"]]
+    # Both processes looked into the first one; it is stored once.
+    why = "the rule was changed before it was looked into"
+    assert [(row["alert_id"], row["text"]) for row in found] == [("a", why), ("b", why)]

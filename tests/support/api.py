@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import httpx
-from fastapi import FastAPI
 from penstock.schemas.config import parse
 from penstock.schemas.ports import PipelineStatus, Receipt
+from starlette.types import ASGIApp
 
 CONFIGURATION = parse("""
 gates:
@@ -53,7 +53,7 @@ class Ingest:
 class Client:
     """Asks an application without a network, one call at a time."""
 
-    def __init__(self, app: FastAPI, headers: dict[str, str] | None = None) -> None:
+    def __init__(self, app: ASGIApp, headers: dict[str, str] | None = None) -> None:
         self._app = app
         self._headers = headers or {}
 

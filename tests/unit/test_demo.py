@@ -24,7 +24,8 @@ from penstock.producers.fleet import MODEL, CanaryFate, Rehearsal, plan_fleet, r
 from penstock.producers.replay import Progress, ReplaySummary
 from penstock.producers.traces import bundled_trace
 from penstock.producers.traffic import make_traffic
-from penstock.schemas.config import LatencyLimit, parse
+from penstock.schemas.config import parse
+from penstock.schemas.gates.absolute import AbsoluteGate, LatencyLimit
 from penstock.streams.core.windows import WINDOWS
 from rich.console import Console
 
@@ -105,6 +106,7 @@ def hours() -> dict[str, Rehearsal]:
 
 def test_the_written_configuration_is_valid() -> None:
     [gate] = parse(LIMITS.yaml()).gates
+    assert isinstance(gate, AbsoluteGate)
     assert gate.id == GATE
     assert gate.filter.given() == {"model": MODEL, "variant": "canary"}
     latencies = {

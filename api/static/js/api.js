@@ -47,10 +47,10 @@ async function problem(response) {
   return new ApiError(response.status, text || `HTTP ${response.status}`);
 }
 
-async function open(path, accept, signal) {
+async function open(path, accept, signal, more = {}) {
   let response;
   try {
-    response = await fetch(path, { headers: headers(accept), signal, cache: "no-store" });
+    response = await fetch(path, { ...more, headers: { ...headers(accept), ...more.headers }, signal, cache: "no-store" });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     if (error.name === "TimeoutError") throw new ApiError(0, "The server took too long.");
@@ -73,6 +73,13 @@ export async function get(path, query = {}, signal = undefined) {
   const either = signal ? AbortSignal.any([signal, limit]) : limit;
   const response = await open(text ? `${path}?${text}` : path, "application/json", either);
   return response.json();
+}
+
+/** POST, or another method, with a JSON body; the answer's JSON. Throws ApiError. */
+export async function send(method, path, body = undefined) {
+  const more = body === undefined ? { method }
+    : { method, body: JSON.stringify(body), headers: { "content-type": "application/json" } };
+  return (await open(path, "application/json", AbortSignal.timeout(TIMEOUT_MS), more)).json();
 }
 
 /** Read server-sent events until the stream ends; `onData` gets each parsed `data:`. */

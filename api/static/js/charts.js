@@ -1,5 +1,6 @@
 // The chart cards: what each shows, its legend, its table, and the uPlot inside.
 
+import { lonely } from "./curve.js";
 import { el, setText, table as makeTable } from "./dom.js";
 import { clock, dateTime, show } from "./format.js";
 import { markerPlugin } from "./markers.js";
@@ -28,10 +29,6 @@ function axisText(value, chart) {
   return chart.kind === "ms" || chart.kind === "ratio" ? show(value, chart.kind)
     : show(value, chart.kind).replace(/ (req\/s|tok\/s|waiting|\/h|\/ 1k tok)$/, "");
 }
-
-/** Points without a neighbour: no line shows them. */
-const lonely = (values) => values.flatMap((v, i) =>
-  (v !== null && (values[i - 1] ?? null) === null && (values[i + 1] ?? null) === null ? [i] : []));
 
 /** Lines of one chart: `[{label, values, colour, dash}]`, without those that have nothing to say. */
 function linesOf(chart, data, options) {

@@ -1,6 +1,7 @@
 // The bar of choices, kept in the address so that a view can be shared, and the theme.
 
-import { $, el, setText } from "./dom.js";
+import { parameters, remember } from "./address.js";
+import { $, el, radios, setText } from "./dom.js";
 import { GROUPINGS, RANGES } from "./data.js";
 import { REQUEST_VIEWS } from "./requests.js";
 
@@ -10,7 +11,7 @@ const QUANTILES = ["p50", "p95", "p99"];
 export const view = { range: "1h", group: "fleet", quantiles: new Set(QUANTILES), zoom: null, requests: "slowest" };
 
 function readAddress() {
-  const q = new URLSearchParams(location.hash.slice(1));
+  const q = parameters();
   if (q.get("range") in RANGES) view.range = q.get("range");
   if (q.get("group") in GROUPINGS) view.group = q.get("group");
   if (q.get("requests") in REQUEST_VIEWS) view.requests = q.get("requests");
@@ -21,18 +22,8 @@ function readAddress() {
 }
 
 function writeAddress() {
-  const q = new URLSearchParams({ range: view.range, group: view.group, requests: view.requests,
-    quantiles: [...view.quantiles].join(",") });
-  if (view.zoom) [["start", 0], ["end", 1]].forEach(([name, i]) => q.set(name, view.zoom[i]));
-  history.replaceState(null, "", `#${q}`);
-}
-
-/** A row of radio buttons; `caption` is shown before them. */
-function radios(root, name, caption, options, get, set) {
-  root.replaceChildren(...(caption ? [el("span", { class: "caption", "aria-hidden": "true" }, caption)] : []),
-    ...Object.entries(options).map(([value, text]) => el("label", {},
-      el("input", { type: "radio", name, value, checked: get() === value, onchange: () => set(value) }),
-      el("span", {}, text))));
+  remember({ range: view.range, group: view.group, requests: view.requests,
+    quantiles: [...view.quantiles].join(","), start: view.zoom?.[0] ?? null, end: view.zoom?.[1] ?? null });
 }
 
 /** Build everything; `onView` and `onRequests` are called after a change. */

@@ -30,6 +30,21 @@ export function table(caption, head, rows, attributes = {}) {
   );
 }
 
+/** A row of radio buttons; `caption` is shown before them. */
+export function radios(root, name, caption, options, get, set) {
+  root.replaceChildren(...(caption ? [el("span", { class: "caption", "aria-hidden": "true" }, caption)] : []),
+    ...Object.entries(options).map(([value, text]) => el("label", {},
+      el("input", { type: "radio", name, value, checked: get() === value, onchange: () => set(value) }),
+      el("span", {}, text))));
+}
+
+/** A bar as long as a share; the number stands beside it. */
+export function meter(part, look = "") {
+  const bar = el("span", { class: `meter ${look}`, "aria-hidden": "true" }, el("span", {}));
+  bar.firstChild.style.width = `${Math.min(Math.max(part ?? 0, 0), 1) * 100}%`;
+  return bar;
+}
+
 /** Put text into a node only when it changed, so that screen readers are not woken for nothing. */
 export function setText(node, text) {
   if (node && node.textContent !== text) node.textContent = text;

@@ -10,6 +10,7 @@ import { showEmpty } from "./empty.js";
 import { clock, dateTime, seconds, show, span } from "./format.js";
 import { showGates } from "./gates.js";
 import { HEALTH_METRICS, readReleases, showHealth, showReleases } from "./health.js";
+import { buildPages } from "./pages.js";
 import { findRequests, showRequests } from "./requests.js";
 import { TILE_METRICS, buildTiles, updateTiles } from "./tiles.js";
 
@@ -23,6 +24,7 @@ const state = {
   asked: false, locked: false, reconnect: false, wake: null,
 };
 let cards = [];
+let loadPage = () => {};
 
 // ---- connection, keys and errors
 
@@ -215,9 +217,9 @@ async function loadCharts() {
 // ---- panels
 
 /** A panel's load: what fails is said in the panel, while it has nothing better to show. */
-const guarded = (selector, task) => async () => {
+const guarded = (selector, task) => async (...given) => {
   try {
-    await task();
+    await task(...given);
   } catch (error) {
     report(error);
     const hint = $(`${selector} > p.hint`);
@@ -270,7 +272,7 @@ async function openDetail(id) {
 }
 
 function refreshAll() {
-  return Promise.all([loadCharts().then(loadRequests), loadGates(), loadReleases(), loadHealth()]);
+  return Promise.all([loadCharts().then(loadRequests), loadGates(), loadReleases(), loadHealth(), loadPage()]);
 }
 
 /** Nobody is reading the requests table right now, so that it may change under the pointer. */
@@ -280,10 +282,13 @@ async function keepFresh() {
   for (let turn = 1; ; turn += 1) {
     await sleep(REFRESH_MS);
     if (document.hidden || state.locked) continue;
-    const jobs = [loadHealth()];
-    if (!view.zoom && !state.loading) jobs.push(loadCharts());
-    if (turn % 2 === 0) jobs.push(loadGates(), loadReleases());
-    if (turn % 8 === 0 && tableIsIdle()) jobs.push(loadRequests());
+    const jobs = turn % 2 === 0 ? [loadGates()] : [];
+    if (document.body.dataset.page === "overview") {
+      jobs.push(loadHealth());
+      if (!view.zoom && !state.loading) jobs.push(loadCharts());
+      if (turn % 2 === 0) jobs.push(loadReleases());
+      if (turn % 8 === 0 && tableIsIdle()) jobs.push(loadRequests());
+    }
     await Promise.all(jobs);
   }
 }
@@ -294,15 +299,19 @@ function start() {
   const controls = buildControls({
     onView: () => loadCharts().then(loadRequests),
     onRequests: loadRequests,
-    onTheme: draw,
+    onTheme: () => { draw(); loadPage(); },
   });
   cards = CHARTS.map((chart) => new ChartCard(chart, { zoom: controls.zoom }));
   $("#charts").replaceChildren(...cards.map((card) => card.root));
-  $("#gate-summary").addEventListener("click", () => $("#gates-section").scrollIntoView({ block: "start" }));
+  $("#gate-summary").addEventListener("click", () => {
+    $('.tabs a[data-page="overview"]').click();
+    $("#gates-section").scrollIntoView({ block: "start" });
+  });
   $("#requests-refresh").addEventListener("click", loadRequests);
   $("#detail").addEventListener("click", (event) => {
     if (event.target === $("#detail")) $("#detail").close();
   });
+  loadPage = buildPages({ guarded, isLocked: () => state.locked });
   document.body.classList.add("ready");
   refreshAll();
   follow();

@@ -9,11 +9,13 @@ Broken(index=1, reason='hash')
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from ..gates.canonical import sha256
+import pyarrow as pa
+
+from ..gates.canonical import canonical_json, sha256
 
 GENESIS = "0" * 64
 """What the first entry holds for the hash of the one before."""
@@ -86,6 +88,22 @@ def verify(entries: Iterable[Entry], head: str | None = None) -> Broken | None:
             return Broken(position, "hash")
         previous, length = entry.hash, position + 1
     return Broken(length, "head") if head is not None and head != previous else None
+
+
+def entry_rows(entries: Sequence[Entry], chain: str) -> pa.Table:
+    """Entries of one chain for `audit_log_rows`."""
+    return pa.table(
+        {
+            "chain": [chain] * len(entries),
+            "seq": pa.array([entry.index for entry in entries], pa.uint64()),
+            "at": pa.array([entry.at_s for entry in entries], pa.timestamp("s", "UTC")),
+            "kind": [entry.kind for entry in entries],
+            "who": [entry.actor for entry in entries],
+            "body": [canonical_json(dict(entry.body)) for entry in entries],
+            "previous": [entry.previous for entry in entries],
+            "hash": [entry.hash for entry in entries],
+        }
+    )
 
 
 def _hash(entry: Entry) -> str:

@@ -19,6 +19,8 @@ from .signals import Reading, SignalReading, read, read_signal
 from .transition import Transition
 from .watch import Watch
 
+SILENT_TICK_S = 60  # how often signals that say nothing are looked at
+
 
 class AlertEngine:
     """Rules and their states. Not for several threads at once.
@@ -98,6 +100,8 @@ class AlertEngine:
                     continue
                 if watch.is_signal:
                     readings = self._heard(watch, told.get(at_s, ()))
+                    if readings is None and state.series and at_s % SILENT_TICK_S == 0:
+                        readings = {}  # whatever is open must not stay so because nobody speaks
                 elif at_s % watch.tick_s == 0:
                     readings = self._read(watch, state, moment)
                 else:
@@ -152,9 +156,14 @@ class AlertEngine:
         """Every moment up to `closed_s` at which some rule is still to be evaluated."""
         since: dict[int, int] = {}
         for rule_id, watch in self.watches.items():
-            if not watch.is_signal:
-                before_s = self.states[rule_id].evaluated_s
-                since[watch.tick_s] = min(since.get(watch.tick_s, before_s), before_s)
+            before_s, tick_s = self.states[rule_id].evaluated_s, watch.tick_s
+            if watch.is_signal:
+                tick_s = SILENT_TICK_S
+                if not self.states[rule_id].series:
+                    if not told:
+                        continue  # there is nothing whose silence could mean something
+                    before_s = max(before_s, min(told))
+            since[tick_s] = min(since.get(tick_s, before_s), before_s)
         moments = {at_s for at_s in told if at_s <= closed_s}
         for tick_s, before_s in since.items():
             moments.update(range(before_s // tick_s * tick_s + tick_s, closed_s + 1, tick_s))

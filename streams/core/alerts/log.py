@@ -64,6 +64,14 @@ def follow(alert: Alert | None, item: Transition) -> Alert:
     )
 
 
+def with_note(alert: Alert, name: str, text: str | None) -> Alert:
+    """The alert with a further annotation, unless there is no text or its rule has one of that name."""
+    last = alert.last
+    if not text or name in last.annotations:
+        return alert
+    return replace(alert, last=replace(last, annotations={**last.annotations, name: text}))
+
+
 class Exporter(Protocol):
     """Whoever wants to hear of alerts: metrics, a message bus, a test."""
 

@@ -12,11 +12,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from ....schemas.alerts.rules import Absence, AlertRule
+from ....schemas.alerts.rules import Absence, AlertRule, Signal
 from ..gates.canonical import canonical_json, sha256
 from .signals import Reading
 from .transition import Kind, Reason, Transition, alert_id, told, transition_id
 from .watch import Watch
+
+SIGNAL_STALE_S = 300  # objectives and budgets speak every minute, where they can tell
 
 Phase = Literal["inactive", "pending", "firing"]
 
@@ -122,13 +124,19 @@ def step(
     for key in sorted({*readings, *series}):
         before = series.pop(key, _UNKNOWN)
         reading = readings.get(key)
-        if reading is not None:
+        if _has_data(rule, reading):
             before = replace(before, seen_s=at_s)
         elif at_s - before.seen_s >= rule.forget_after_s:
             if before.phase != "inactive":
                 silence = _silence(rule, at_s - before.seen_s)
                 said.append(_ending(rule, state, key, before, "forgotten", at_s, silence))
             continue
+        elif watch.is_signal:
+            silent_s = at_s - before.seen_s
+            if reading is None and _holds(rule, silent_s):
+                series[key] = before
+                continue
+            reading = reading if silent_s < SIGNAL_STALE_S else None
         seen = reading or _silence(rule, at_s - before.seen_s)
         after, kind = _advance(rule, before, at_s, gap_s, seen)
         if kind is not None:
@@ -203,6 +211,24 @@ def _while_firing(
     if at_s >= clear_due_s:
         return Series(seen_s=before.seen_s), "resolved"
     return replace(before, clear_due_s=clear_due_s), None
+
+
+def _holds(rule: AlertRule, silent_s: int) -> bool:
+    """Whether what a signal said last stays as it is while it says nothing.
+
+    Drift and detectors speak as seldom as they are looked at; how seldom, a rule does not know.
+    """
+    condition = rule.condition
+    assert isinstance(condition, Signal)
+    seldom = condition.kind in ("drift", "detector")
+    return seldom or rule.on_no_data == "keep" or silent_s < SIGNAL_STALE_S
+
+
+def _has_data(rule: AlertRule, reading: Reading | None) -> bool:
+    """Whether a slice is there; a signal that cannot tell is not."""
+    if reading is None:
+        return False
+    return reading.breach is not None or not isinstance(rule.condition, Signal)
 
 
 def _silence(rule: AlertRule, silent_s: int) -> Reading:

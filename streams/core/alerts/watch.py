@@ -110,7 +110,7 @@ def counters_for_rules(rules: Iterable[AlertRule]) -> tuple[m.Threshold, ...]:
     """The counters that cells must hold for these rules.
 
     Raises:
-        InvalidConfiguration: two limits have the same number, which is a hash of 15 bits; move one
+        InvalidConfiguration: two limits have the same number, which is a hash of 30 bits; move one
             of them by a microsecond.
     """
     wanted: dict[int, m.Threshold] = {}

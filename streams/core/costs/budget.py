@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Any, Literal
 
 from ....schemas.costs.budgets import Budget
+from ..gates.canonical import sha256
 from .periods import period_of
 from .projection import project
 from .series import HOUR_S, Series
@@ -26,6 +27,7 @@ class BudgetStatus:
         projected, low, high: at the end of the period, with an interval where it is known.
         last_hour, budget_per_hour: the run rate beside the plan's.
         measured_share: share of the traffic whose cost is known; None where that is not known.
+        spec_hash: `budget_hash` of what was asked for.
     """
 
     id: str
@@ -42,10 +44,16 @@ class BudgetStatus:
     last_hour: int
     budget_per_hour: int
     measured_share: float | None
+    spec_hash: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The status as JSON holds it."""
         return asdict(self) | {"reasons": list(self.reasons)}
+
+
+def budget_hash(spec: Budget) -> str:
+    """Hash of what the numbers of a budget follow from."""
+    return sha256(spec.model_dump(mode="json", exclude={"id"}))[:16]
 
 
 def budget_status(
@@ -81,6 +89,7 @@ def budget_status(
         last_hour=series.total(now_s - HOUR_S, now_s)["cost_nanousd"],
         budget_per_hour=spec.nanousd * HOUR_S // (end_s - start_s),
         measured_share=measured,
+        spec_hash=budget_hash(spec),
     )
 
 

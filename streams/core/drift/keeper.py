@@ -64,6 +64,7 @@ class DriftRow:
         reference_version: of the reference.
         scores: of a feature, one series; or of a category.
         sequential: None against a control arm, whose own chance is not in its likelihood.
+        reference, current: counts that were compared, by bin or by name.
     """
 
     name: str
@@ -71,6 +72,8 @@ class DriftRow:
     reference_version: int
     scores: Scores | CategoryScores
     sequential: Sequential | None
+    reference: Bins | Names = field(default_factory=dict)
+    current: Bins | Names = field(default_factory=dict)
 
     @property
     def state(self) -> str:
@@ -174,7 +177,7 @@ class DriftKeeper:
         )
         kept, reset = self._series(name, reference)
         sequential = self._advance(kept, end_s, before.sum(0), after.sum(0), effect, reset, True)
-        return DriftRow(name, end_s, reference.version, scores, sequential)
+        return DriftRow(name, end_s, reference.version, scores, sequential, chosen, window)
 
     def _category(
         self, name: str, end_s: int, reference: Reference[str], window: Names, fresh: Names
@@ -195,7 +198,7 @@ class DriftKeeper:
         )
         sequential = self._advance(kept, end_s, binned(chosen), binned(fresh), effect, reset, False)
         scores = compare_categories(chosen, window, self.spec.thresholds)
-        return DriftRow(name, end_s, reference.version, scores, sequential)
+        return DriftRow(name, end_s, reference.version, scores, sequential, chosen, window)
 
     def _chosen(self, reference: Reference[Key], end_s: int) -> Mapping[Key, int]:
         if not self.spec.same_hour_of_week:

@@ -190,7 +190,8 @@ def _ece(side: Labelled) -> tuple[float, float, float]:
     A perfectly calibrated bin of n rows shows a gap of about sqrt(2 variance / (pi n)); where the
     current side is smaller than the reference, the difference of both is taken off the rise.
     """
-    n, total, correct = np.array(list(side.confidence.values()), np.float64).T
+    # In order, so that sums of floats do not depend on which row came first.
+    n, total, correct = np.array([row for _, row in sorted(side.confidence.items())], np.float64).T
     weight = n / n.sum()
     share = correct / n
     variance = np.maximum(share * (1 - share), 0.25 / n) / n

@@ -44,13 +44,15 @@ class Reference(Generic[Key]):
         name: of the uploaded distribution, or of the monitor and feature.
         source: the configured source, as JSON.
         hours: start of each hour in seconds (0 of an upload) -> counts by bin or by category.
-        version: grows by one when what is above changes.
+        version: grows by one when anything else changes.
+        rows: that carried a value or could have done; 0 where that is not known.
     """
 
     name: str
     source: Mapping[str, Any]
     hours: Mapping[int, Mapping[Key, int]]
     version: int = 1
+    rows: int = 0
     _whole: Counter[Key] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -59,12 +61,17 @@ class Reference(Generic[Key]):
     @property
     def digest(self) -> str:
         """SHA-256 of everything but the version."""
-        return sha256([self.name, self.source, self._rows()])
+        return sha256([self.name, self.source, self.rows, self._rows()])
 
     @property
     def total(self) -> int:
         """Values in it."""
         return self._whole.total()
+
+    @property
+    def missing_share(self) -> float:
+        """Share of its rows without a value; 0 where that is not known."""
+        return max(0.0, 1 - self.total / self.rows) if self.rows else 0.0
 
     def counts(self) -> Mapping[Key, int]:
         """The sum of all hours."""
@@ -99,6 +106,7 @@ class Reference(Generic[Key]):
                 "name": self.name,
                 "source": self.source,
                 "version": self.version,
+                "rows": self.rows,
                 "hours": self._rows(),
             }
         )
@@ -124,7 +132,7 @@ def reference_from_json(text: str) -> Reference[int] | Reference[str]:
             for key, count in counts.items():
                 if type(key) is not wanted or type(count) is not int or count < 0:
                     raise ValueError(f"not a count: {key!r}: {count!r}")
-        return Reference(data["name"], data["source"], hours, data["version"])
+        return Reference(data["name"], data["source"], hours, data["version"], data.get("rows", 0))
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a reference: {error}") from error
 

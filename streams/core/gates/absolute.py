@@ -7,24 +7,23 @@ tests; the module names below say where each lives.
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from ....schemas.config import AbsoluteGate
+from ....schemas.gates.absolute import AbsoluteGate
+from .answers import Asked, Outlook, deadline_reasons, left_us, told, verdict_of
 from .canonical import ENGINE, spec_hash
 from .evidence import Needs, evidence_of, needs_of, thresholds
 from .state import GateState, MetricTrace, Trace, count_cells, initial_state
 from .units import CELL_US, CellCounts
-from .verdict import Evidence, Reason, Verdict, VerdictName, action_of, digest, outlook, sentence
+from .verdict import Evidence, Reason, Verdict, VerdictName, outlook, sentence
 
 __all__ = ["CellCounts", "Context", "GateState", "evaluate", "initial_state"]
 
 CoverageState: TypeAlias = Literal["ok", "partial", "unknown", "no_data"]
-_POLL_LATCHED_MS = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,15 +198,7 @@ def _told(
     evidence: tuple[Evidence, ...],
     text: str,
 ) -> dict[str, Any]:
-    """The part of a verdict that latches, as JSON can hold it."""
-    return {
-        "verdict": verdict,
-        "reasons": list(reasons),
-        "evidence": [asdict(item) for item in evidence],
-        "n": state.requests,
-        "as_of_us": state.end_us,
-        "text": text,
-    }
+    return told(verdict, reasons, evidence, state.requests, state.end_us, text)
 
 
 def _current(spec: AbsoluteGate, state: GateState, context: Context) -> Verdict:
@@ -250,19 +241,7 @@ def _open(spec: AbsoluteGate, state: GateState, needs: Needs) -> tuple[Reason, .
 
 
 def _left_us(spec: AbsoluteGate, state: GateState, context: Context) -> int | None:
-    """Microseconds until the deadline, negative after it; None without one."""
-    if spec.deadline_s is None:
-        return None
-    return state.start_us + spec.deadline_s * 1_000_000 - context.watermark_us
-
-
-def _deadline(left_us: int | None, needs: Needs | None) -> tuple[Reason, ...]:
-    if left_us is None:
-        return ()
-    if left_us <= 0:
-        return ("deadline_passed",)
-    late = needs is not None and needs.eta_s is not None and needs.eta_s * 1e6 > left_us
-    return ("deadline_unreachable",) if late else ()
+    return left_us(state.start_us, spec.deadline_s, context.watermark_us)
 
 
 def _answer(
@@ -274,58 +253,36 @@ def _answer(
     needs: Needs | None,
 ) -> Verdict:
     """A verdict that is not latched."""
-    reasons = (*why, *_deadline(_left_us(spec, state, context), needs))
+    ahead = _outlook(needs)
+    reasons = (*why, *deadline_reasons(_left_us(spec, state, context), ahead))
     # the specification may have changed under the state: then there is nothing to compare with
     same = state.spec_hash == spec_hash(spec)
     evidence = evidence_of(spec, state) if same else ()
-    n_needed = needs.n_needed if needs else None
-    eta_s = needs.eta_s if needs else None
     text = sentence(spec, verdict, reasons, evidence, state.requests)
     if verdict == "UNDECIDED":
-        text += outlook(n_needed, eta_s)
-    told = _told(state, verdict, reasons, evidence, text)
-    return _verdict(spec, state, context, told, needs)
+        text += outlook(ahead.n_needed, ahead.eta_s)
+    found = _told(state, verdict, reasons, evidence, text)
+    return _verdict(spec, state, context, found, needs)
 
 
 def _verdict(
     spec: AbsoluteGate,
     state: GateState,
     context: Context,
-    told: dict[str, Any],
+    found: dict[str, Any],
     needs: Needs | None,
 ) -> Verdict:
-    left_us = _left_us(spec, state, context)
-    eta_s = needs.eta_s if needs else None
-    return Verdict(
-        verdict=told["verdict"],
-        action=action_of(spec, told["verdict"], left_us is not None and left_us <= 0),
-        reasons=tuple(told["reasons"]),
-        evidence=tuple(told["evidence"]),
-        n=told["n"],
-        n_needed=needs.n_needed if needs else None,
-        eta_s=eta_s,
-        watermark_us=context.watermark_us,
-        as_of_us=told["as_of_us"],
+    asked = Asked(
+        spec=spec,
         epoch=state.epoch,
         spec_hash=state.spec_hash,
         engine=state.engine,
-        digest=digest(
-            told["verdict"],
-            told["reasons"],
-            told["evidence"],
-            told["n"],
-            told["as_of_us"],
-            state.epoch,
-            state.spec_hash,
-            state.engine,
-        ),
-        next_poll_ms=_next_poll_ms(state, eta_s),
-        text=told["text"],
+        watermark_us=context.watermark_us,
+        left_us=_left_us(spec, state, context),
+        latched=state.latched is not None,
     )
+    return verdict_of(asked, found, _outlook(needs))
 
 
-def _next_poll_ms(state: GateState, eta_s: float | None) -> int:
-    """A quarter of the way to the decision, between 1 s and 30 s; a minute once latched."""
-    if state.latched is not None:
-        return _POLL_LATCHED_MS
-    return 5_000 if eta_s is None else int(1000 * math.ceil(min(max(eta_s / 4, 1.0), 30.0)))
+def _outlook(needs: Needs | None) -> Outlook:
+    return Outlook() if needs is None else Outlook(needs.n_needed, needs.eta_s)

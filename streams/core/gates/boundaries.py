@@ -11,10 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
+from scipy import special
 from scipy.optimize import brentq
 from scipy.special import log_ndtr
 
-from .eprocess import HALF_LOG_2PI, STIRLING
+from .eprocess import HALF_LOG_2PI, STIRLING, FloatArray
 
 
 def best_rho(v_opt: float, alpha: float) -> float:
@@ -32,6 +34,13 @@ def one_sided_best_rho(v_opt: float, alpha: float) -> float:
     return best_rho(v_opt, 2.0 * alpha)
 
 
+LOG_2 = math.log(2.0)
+MIN_BATCHES = 30
+"""Batches from which on a normal mixture may stand for block means (arXiv 2103.06476)."""
+RHO = one_sided_best_rho(100.0, 0.01)
+"""Its mixing variance, tightest after some hundred batches."""
+
+
 def normal_bound(v: float, alpha: float, rho: float) -> float:
     """Two-sided normal mixture: |S| stays below it for ever with probability 1 - alpha."""
     return math.sqrt((v + rho) * math.log((v + rho) / (rho * alpha * alpha)))
@@ -42,10 +51,21 @@ def one_sided_normal_bound(v: float, alpha: float, rho: float) -> float:
     threshold = math.log(1.0 / alpha)
 
     def excess(s: float) -> float:
-        log_m = 0.5 * math.log(4.0 * rho / (v + rho)) + s * s / (2.0 * (v + rho))
-        return log_m + float(log_ndtr(s / math.sqrt(v + rho))) - threshold
+        return one_sided_normal_log(s, v, rho) - threshold
 
     return _root(excess, 0.0, 2.0 * normal_bound(v, alpha, rho))
+
+
+def one_sided_normal_log(s: float, v: float, rho: float) -> float:
+    """Log of the one-sided normal mixture at sum `s` and intrinsic time `v`."""
+    log_m = 0.5 * math.log(4.0 * rho / (v + rho)) + s * s / (2.0 * (v + rho))
+    return log_m + float(log_ndtr(s / math.sqrt(v + rho)))
+
+
+def one_sided_normal_logs(s: FloatArray, v: FloatArray, rho: float) -> FloatArray:
+    """As `one_sided_normal_log`, of arrays of one shape."""
+    log_m = 0.5 * special.xlogy(1.0, 4.0 * rho / (v + rho)) + s * s / (2.0 * (v + rho))
+    return np.asarray(log_m + special.log_ndtr(s / np.sqrt(v + rho)), np.float64)
 
 
 def beta_binomial_log(s: float, v: float, g: float, h: float, r: float) -> float:

@@ -6,9 +6,9 @@ import hashlib
 import json
 from typing import Any
 
-from ....schemas.config import AbsoluteGate
+from pydantic import BaseModel
 
-ENGINE = "absolute-1"
+ENGINE = "gates-2"
 """Version of the computation; it changes whenever an equal input could give another verdict."""
 
 
@@ -31,6 +31,6 @@ def sha256(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
-def spec_hash(spec: AbsoluteGate) -> str:
+def spec_hash(spec: BaseModel) -> str:
     """Hash of a gate's specification, defaults written out."""
     return sha256(spec.model_dump(mode="json"))

@@ -28,6 +28,7 @@ import numpy.typing as npt
 from scipy import special
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
+Limit: TypeAlias = float | FloatArray
 
 HALF_LOG_2PI = 0.9189385332046727
 _LN10 = 2.302585092994046
@@ -88,13 +89,28 @@ def log_e_below(
     return _log_e(n - x, n, 1.0 - limit, limit, prior.b, prior.a)
 
 
-def _log_e(x: FloatArray, n: FloatArray, p0: float, q0: float, a: float, b: float) -> FloatArray:
+def log_e_axis(bad: float, units: float, limits: FloatArray, above: bool) -> FloatArray:
+    """Log e-values of one count against many limits, each with the prior around it.
+
+    Args:
+        bad, units: counts.
+        limits: allowed rates, each in (0, 1), shape (K,).
+        above: as `log_e_above`, else as `log_e_below`.
+    """
+    x, n = np.full(len(limits), float(bad)), np.full(len(limits), float(units))
+    a, b = np.ones(len(limits)), (1.0 - limits) / limits
+    if above:
+        return _log_e(x, n, limits, 1.0 - limits, a, b)
+    return _log_e(n - x, n, 1.0 - limits, limits, b, a)
+
+
+def _log_e(x: FloatArray, n: FloatArray, p0: Limit, q0: Limit, a: Limit, b: Limit) -> FloatArray:
     """Log e-value against "at most p0"; q0 = 1 - p0 comes along for its precision."""
-    prior = _log_upper(np.asarray([a]), np.asarray([b]), p0, q0)
+    prior = _log_upper(np.atleast_1d(a), np.atleast_1d(b), p0, q0)
     return np.asarray(_log_upper(x + a, n - x + b, p0, q0) - prior, np.float64)
 
 
-def _log_upper(big_a: FloatArray, big_b: FloatArray, p0: float, q0: float) -> FloatArray:
+def _log_upper(big_a: FloatArray, big_b: FloatArray, p0: Limit, q0: Limit) -> FloatArray:
     """Log of the integral over r in (p0, 1) of (r/p0)^A ((1-r)/q0)^B dr / (r (1-r))."""
     tail = special.betainc(big_b, big_a, q0)
     small = tail < _TINY_TAIL
@@ -102,11 +118,14 @@ def _log_upper(big_a: FloatArray, big_b: FloatArray, p0: float, q0: float) -> Fl
     # scipy's own scalar loops: the same bits for one cell as for a thousand
     out = _deviance(big_a, big_b, p0, q0) + special.xlogy(1.0, safe)
     if small.any():
-        out[small] = _log_upper_tail(big_a[small], big_b[small], p0, q0)
+        p, q = (np.broadcast_to(side, tail.shape)[small] for side in (p0, q0))
+        out[small] = _log_upper_tail(big_a[small], big_b[small], p, q)
     return np.asarray(out, np.float64)
 
 
-def _log_upper_tail(big_a: FloatArray, big_b: FloatArray, p0: float, q0: float) -> FloatArray:
+def _log_upper_tail(
+    big_a: FloatArray, big_b: FloatArray, p0: FloatArray, q0: FloatArray
+) -> FloatArray:
     """The same integral where p0 is tens of standard deviations above the mode.
 
     The integrand falls like exp(-slope (r - p0)) from p0 on; in u = slope (r - p0) what is left
@@ -124,7 +143,7 @@ def _log_upper_tail(big_a: FloatArray, big_b: FloatArray, p0: float, q0: float) 
     return np.asarray(special.xlogy(1.0, total / (slope * p0 * q0)), np.float64)
 
 
-def _deviance(big_a: FloatArray, big_b: FloatArray, p: float, q: float) -> FloatArray:
+def _deviance(big_a: FloatArray, big_b: FloatArray, p: Limit, q: Limit) -> FloatArray:
     """log B(A, B) - A log p - B log q without cancellation."""
     n = big_a + big_b
     return np.asarray(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ....schemas.config import AbsoluteGate, CostLimit, LatencyLimit, MetricLimit, RateLimit
+from ....schemas.gates.absolute import AbsoluteGate, CostLimit, LatencyLimit, MetricLimit, RateLimit
 from .betting import BettingState
 from .boundaries import rate_confidence_sequence
 from .forecast import cost_needs, is_noise, rate_needs

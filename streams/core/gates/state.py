@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ....schemas.config import AbsoluteGate, CostLimit, LatencyLimit, RateLimit
+from ....schemas.gates.absolute import AbsoluteGate, CostLimit, LatencyLimit, RateLimit
 from .betting import BettingState, advance
 from .canonical import ENGINE, canonical_json, spec_hash
 from .eprocess import BetaPrior, FloatArray, log_e_above, log_e_below

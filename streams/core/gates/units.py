@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ....schemas.config import AbsoluteGate, CostLimit, LatencyLimit, MetricLimit, RateLimit
+from ....schemas.gates.absolute import AbsoluteGate, CostLimit, LatencyLimit, MetricLimit, RateLimit
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
 

@@ -3,85 +3,99 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
-from ....schemas.config import AbsoluteGate
+from ....schemas.gates.base import PolicyName
 from .canonical import sha256
+from .reasons import REASONS as REASONS
+from .reasons import Reason as Reason
 
 VerdictName: TypeAlias = Literal["PASS", "FAIL", "UNDECIDED", "NO_DATA", "INVALID"]
 Action: TypeAlias = Literal["promote", "rollback", "wait", "hold"]
-Reason: TypeAlias = Literal[
-    "limit_exceeded",
-    "within_limits",
-    "not_enough_evidence",
-    "estimate_near_limit",
-    "estimate_over_limit",
-    "min_bake",
-    "deadline_passed",
-    "deadline_unreachable",
-    "no_traffic",
-    "no_data",
-    "few_units",
-    "low_coverage",
-    "coverage_unknown",
-    "clock",
-    "inconsistent_counts",
-    "configuration_changed",
-    "engine_changed",
-]
+_POLICY: dict[PolicyName, Action] = {"block": "rollback", "allow": "promote", "hold": "hold"}
 
-REASONS: dict[Reason, str] = {
-    "limit_exceeded": "a critical metric is shown to be above its limit",
-    "within_limits": "every critical metric is shown to be below its limit",
-    "not_enough_evidence": "neither side of the limit is shown yet",
-    "estimate_near_limit": "a critical metric is within noise of its limit",
-    "estimate_over_limit": "it was shown to be below its limit, but is above it now",
-    "min_bake": "the release has not run for min_bake_s yet",
-    "deadline_passed": "the deadline passed without a decision",
-    "deadline_unreachable": "at the current traffic the deadline comes before a decision",
-    "no_traffic": "no request of the release was seen",
-    "no_data": "the source says that nothing was measured",
-    "few_units": "fewer than min_units requests carry a critical metric",
-    "low_coverage": "too small a part of the traffic is known to have been measured",
-    "coverage_unknown": "a worker vanished, so how much is missing cannot be told",
-    "clock": "cells closed after the watermark: a clock or the pipeline is wrong",
-    "inconsistent_counts": "the counts contradict themselves: more bad units than units",
-    "configuration_changed": "the specification changed without a new epoch",
-    "engine_changed": "the engine changed without a new epoch",
-}
-"""Every reason code and what it means: a closed list."""
 
-_POLICY: dict[str, Action] = {"block": "rollback", "allow": "promote", "hold": "hold"}
+class HasPolicies(Protocol):
+    """A specification that says what follows where its gate cannot tell."""
+
+    @property
+    def on_no_data(self) -> PolicyName:
+        """What NO_DATA becomes at the deadline."""
+
+    @property
+    def on_undecided_at_deadline(self) -> PolicyName:
+        """What UNDECIDED becomes at the deadline."""
+
+
+class HasLevels(Protocol):
+    """A specification with error rates."""
+
+    @property
+    def alpha_fail(self) -> float:
+        """Chance of ever failing what keeps its limits."""
+
+    @property
+    def alpha_pass(self) -> float:
+        """Chance of ever passing what breaks one."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArmEvidence:
+    """What one arm showed of a metric.
+
+    Attributes:
+        arm: `treatment` or `control`.
+        n, bad: units, and bad ones (None where none are told apart).
+        estimate: of this arm alone, in its own unit; None without units.
+        low, high: its confidence sequence, None where there is none.
+        workers: workers that its units came from.
+    """
+
+    arm: str
+    n: int
+    bad: int | None
+    estimate: float | None
+    low: float | None = None
+    high: float | None = None
+    workers: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What is known of one metric.
+    """What is known of one metric, of any kind of gate.
 
     Attributes:
         metric: name.
-        declared: the limit in the words of the specification.
-        unit: `ratio`, a share of units; or `usd_per_request`, dollars above plan per request.
+        declared: the limit or margin in the words of the specification.
+        unit: of estimate, low, high and limit: `ratio`, a share of units; `usd_per_request`, dollars
+            above plan per request; `relative`, treatment over control; `difference`, treatment less
+            control; or what the metric itself is measured in.
         limit: what the estimate is compared with, in that unit (0 for a cost).
         estimate: point estimate, None without units.
-        low, high: confidence sequence: holds the truth at every time at once with `confidence`.
+        low, high: confidence sequence: holds the truth at every time at once with `confidence`;
+            None where it has no bound.
         log10_e_fail, log10_e_pass: running maxima of the e-values.
         threshold_fail, threshold_pass: log10 thresholds that they decide at.
-        n, bad: units, and bad ones (None for a cost).
+        n, bad: units, and bad ones (None for a mean), over all arms.
         critical: whether it decides.
         decision: FAIL, PASS, NO_DATA (no units) or UNDECIDED for this metric alone.
         n_needed: about how many more of its units until it is decided, None where nobody can tell.
+        arms: each arm alone; empty for a gate of one arm.
+        contribution: its share of the evidence for FAIL of all critical metrics, 0 to 1.
+        design_effect, effective_n: variance of its blocks over that of independent units, and the
+            independent units that they are worth; None where units are taken as independent.
+        detail: more numbers of this kind of metric.
     """
 
     metric: str
     declared: str
-    unit: Literal["ratio", "usd_per_request"]
+    unit: str
     limit: float
     estimate: float | None
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     confidence: float
     log10_e_fail: float
     log10_e_pass: float
@@ -92,6 +106,17 @@ class Evidence:
     critical: bool
     decision: VerdictName
     n_needed: int | None
+    arms: tuple[ArmEvidence, ...] = ()
+    contribution: float | None = None
+    design_effect: float | None = None
+    effective_n: float | None = None
+    detail: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        data = asdict(self)
+        data["arms"] = list(data["arms"])
+        return data
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +131,10 @@ class Verdict:
         eta_s: the same in seconds at the current traffic.
         watermark_us, as_of_us: event time now, and of the last cell the verdict is based on.
         epoch, spec_hash, engine: what was asked, of which life, computed by what.
-        digest: SHA-256 of verdict, reasons, evidence, n, as_of, epoch, spec_hash and engine.
+        digest: SHA-256 of verdict, reasons, evidence, checks, n, as_of, epoch, spec_hash and engine.
         next_poll_ms: when asking again makes sense.
         text: one sentence.
+        checks: what makes the comparison fair, each a dictionary with `check` and `ok`.
     """
 
     verdict: VerdictName
@@ -126,11 +152,13 @@ class Verdict:
     digest: str
     next_poll_ms: int
     text: str
+    checks: tuple[dict[str, Any], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """What the API answers; times are ISO 8601 in UTC."""
         data = asdict(self)
-        data["reasons"], data["evidence"] = list(self.reasons), list(data["evidence"])
+        for name in ("reasons", "evidence", "checks"):
+            data[name] = list(data[name])
         data["watermark"] = iso(data.pop("watermark_us"))
         data["as_of"] = iso(data.pop("as_of_us"))
         return data
@@ -145,14 +173,14 @@ def digest(
     epoch: int,
     specification: str,
     engine: str,
+    checks: Sequence[dict[str, Any]] = (),
 ) -> str:
     """SHA-256 over what a verdict states, and nothing that depends on when it was asked."""
-    return sha256(
-        [verdict, list(reasons), list(evidence), n, as_of_us, epoch, specification, engine]
-    )
+    stated = [verdict, list(reasons), list(evidence), list(checks), n, as_of_us, epoch]
+    return sha256([*stated, specification, engine])
 
 
-def action_of(spec: AbsoluteGate, verdict: VerdictName, deadline_passed: bool) -> Action:
+def action_of(spec: HasPolicies, verdict: VerdictName, deadline_passed: bool) -> Action:
     """What follows from a verdict.
 
     PASS promotes and FAIL rolls back. Before the deadline (or without one) UNDECIDED and NO_DATA
@@ -171,25 +199,38 @@ def action_of(spec: AbsoluteGate, verdict: VerdictName, deadline_passed: bool) -
 
 
 def sentence(
-    spec: AbsoluteGate,
+    spec: HasLevels,
     verdict: VerdictName,
     reasons: Sequence[Reason],
     evidence: Sequence[Evidence],
     n: int,
+    units: str = "requests",
 ) -> str:
-    """One clear sentence for a person, without what depends on when it was asked."""
+    """One clear sentence for a person, without what depends on when it was asked.
+
+    Args:
+        spec: error rates.
+        verdict, reasons, evidence: what is told; a FAIL or PASS that metrics decided.
+        n: units it is based on.
+        units: what they are called.
+    """
     if verdict == "FAIL":
         shown = [item for item in evidence if item.critical and item.decision == "FAIL"]
         worst = max(shown, key=lambda item: item.log10_e_fail - item.threshold_fail)
         return f"FAIL: {_exceeds(worst)}, shown at error rate {_percent(spec.alpha_fail)}"
     if verdict == "PASS":
         names = ", ".join(item.metric for item in evidence if item.critical)
+        within = "margins" if any(item.arms for item in evidence) else "limits"
         return (
-            f"PASS: {names} within limits after {n:,} requests, "
+            f"PASS: {names} within {within} after {n:,} {units}, "
             f"shown at error rate {_percent(spec.alpha_pass)}"
         )
-    why = "; ".join(REASONS[reason] for reason in reasons)
-    return f"{verdict}: {why} ({n:,} requests)"
+    return because(verdict, reasons, n, units)
+
+
+def because(verdict: VerdictName, reasons: Sequence[Reason], n: int, units: str) -> str:
+    """A sentence that gives the reasons alone."""
+    return f"{verdict}: {'; '.join(REASONS[reason] for reason in reasons)} ({n:,} {units})"
 
 
 def outlook(n_needed: int | None, eta_s: float | None) -> str:
@@ -215,6 +256,13 @@ def iso(time_us: int) -> str:
 
 
 def _exceeds(item: Evidence) -> str:
+    if item.arms:
+        told = " against ".join(
+            f"{'none' if arm.estimate is None else f'{arm.estimate:.4g}'} in {arm.arm}"
+            f" ({arm.n:,} units)"
+            for arm in item.arms
+        )
+        return f"{item.metric} is worse than {item.declared}: {told}"
     head = f"{item.metric} is above {item.declared}"
     estimate = item.estimate or 0.0  # never None: without units nothing is shown
     if item.unit == "usd_per_request":

@@ -62,6 +62,7 @@ class EDetector:
     Args:
         budgets: shares that may be bad, each in (0, 1): one for each stream that is counted, or a
             single one for all.
+        alpha: chance that a healthy stream alarms within 30 days.
 
     >>> detector = EDetector((Fraction(1, 1000),))
     >>> state = detector.initial(1)
@@ -71,7 +72,8 @@ class EDetector:
     True
     """
 
-    def __init__(self, budgets: Sequence[Fraction]) -> None:
+    def __init__(self, budgets: Sequence[Fraction], alpha: float = ALPHA) -> None:
+        self.log_c = math.log(STEPS / alpha)
         limits = np.array([[float(budget)] for budget in budgets]).reshape(-1, 1)
         rates = np.array([alternatives_of(float(budget)) for budget in budgets])
         rates = rates.reshape(-1, len(ALTERNATIVES))
@@ -99,6 +101,6 @@ class EDetector:
         log_r = state + bad[:, None] * self._up + (units - bad)[:, None] * self._down
         log_e = np.asarray(np.logaddexp.reduce(log_r, axis=-1) - math.log(len(ALTERNATIVES)))
         some = units > 0
-        alarm = np.asarray(some & (log_e >= LOG_C))
+        alarm = np.asarray(some & (log_e >= self.log_c))
         after = np.where(alarm[:, None], 0.0, np.logaddexp(0.0, log_r))
         return np.where(some[:, None], after, state), log_e, alarm

@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Any, Literal
 
 from ....schemas.slo.objective import Composite, Objective
+from ..gates.canonical import sha256
 from .burn import BurnStatus, above, burn_rate, over
 from .ledger import HOUR_S, Ledger, Pair
 from .period import Period, period_at
@@ -42,6 +43,7 @@ class ObjectiveStatus:
         coverage: share of the fleet's events that arrived, None where it cannot be told.
         burns: burn-rate rules.
         alarm_s: event time of the e-detector's last alarm.
+        spec_hash: `objective_hash` of what was asked for.
     """
 
     id: str
@@ -62,12 +64,19 @@ class ObjectiveStatus:
     coverage: float | None
     burns: tuple[BurnStatus, ...]
     alarm_s: int | None
+    spec_hash: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it."""
         data = asdict(self)
         data["burns"] = list(data["burns"])
         return data
+
+
+def objective_hash(objective: Objective) -> str:
+    """Hash of what the numbers of an objective follow from; its texts may change."""
+    texts = {"id", "description", "service", "notify"}
+    return sha256(objective.model_dump(mode="json", exclude=texts))[:16]
 
 
 def status_of(
@@ -117,6 +126,7 @@ def status_of(
         coverage=None if coverage is None else float(coverage),
         burns=tuple(burns),
         alarm_s=alarm_s,
+        spec_hash=objective_hash(objective),
     )
 
 

@@ -182,12 +182,23 @@ NEEDS: dict[str, set[str]] = {
     "/v1/quarantine": {"read"},
     "/v1/gates": {"read", "gate"},
     "/v1/gates/g/verdict": {"read", "gate"},
+    "/v1/gates/g/verdicts": {"read", "gate"},
+    "/v1/gates/g/epochs": {"read", "gate"},
+    "/v1/gates/g/status": {"read", "gate"},
+    "/v1/kayenta/canary/g@1": {"read", "gate"},
+    "/v1/releases/last-known-good": {"read", "gate"},
     "/v1/slos": {"read"},
     "/v1/slos/s": {"read"},
     "/v1/alerts": {"read"},
     "/v1/alerts/a": {"read"},
     "/v1/silences": {"read"},
     "/v1/costs": {"read"},
+    "/v1/drift": {"read"},
+    "/v1/drift/m/examples": {"read"},
+    "/v1/drift/references": {"read"},
+    "/v1/gates/g/replay": {"read", "gate"},
+    "/v1/config": set(),
+    "/v1/config/versions": set(),
     "/health/detailed": {"read"},
     "/metrics": {"read"},
     "/openapi.json": set(SCOPES),
@@ -195,15 +206,34 @@ NEEDS: dict[str, set[str]] = {
 # What changes something, by method; a body that makes no sense is enough to ask for the key.
 WRITES: dict[tuple[str, str], set[str]] = {
     ("POST", "/v1/events"): {"ingest"},
+    ("POST", "/v1/drift/references"): set(),
     ("POST", "/v1/silences"): set(),
     ("DELETE", "/v1/silences/s"): set(),
+    ("POST", "/v1/config"): set(),
+    ("POST", "/v1/config/rollback"): set(),
     ("POST", "/v1/alerts/a/acknowledge"): set(),
+    ("POST", "/v1/gates"): set(),
+    ("POST", "/v1/gates/g/hooks/rollback"): {"read", "gate"},
+    ("POST", "/v1/kayenta/canary/g"): {"read", "gate"},
+    ("PUT", "/v1/kayenta/pipelines/g@1/cancel"): {"read", "gate"},
+    ("POST", "/v1/gates/g/override"): set(),
+    ("DELETE", "/v1/gates/g/override"): set(),
+    ("POST", "/v1/gates/g/reset"): set(),
 }
 OPEN = ("/health", "/ready", "/", "/static/index.html")
 
 
 ALL = {("GET", url): scopes for url, scopes in NEEDS.items()} | WRITES
-NAMES = {"request_id": "r", "gate_id": "g", "slo_id": "s", "alert_id": "a", "silence_id": "s"}
+NAMES = {
+    "request_id": "r",
+    "gate_id": "g",
+    "execution": "g@1",
+    "hook": "rollback",
+    "slo_id": "s",
+    "monitor": "m",
+    "alert_id": "a",
+    "silence_id": "s",
+}
 
 
 def test_the_matrix_of_keys(tmp_path: Path) -> None:

@@ -86,3 +86,22 @@ def test_a_file_that_is_not_there() -> None:
     done = CliRunner().invoke(main, ["check", "nothing.yaml"])
     assert done.exit_code == 1
     assert "cannot read nothing.yaml" in done.output
+
+
+def test_what_the_catalogue_adds(tmp_path: Path) -> None:
+    text = """
+slos: [{id: up, sli: {kind: availability}, target: 0.999}]
+alerts:
+  catalogue: {groups: [cost], overrides: {cost-per-1k-tokens-jump: {value: 1.5, severity: info}}}
+"""
+    lines = run(tmp_path, text).output.splitlines()
+    assert any(
+        line.startswith("  cost-per-1k-tokens-jump      info, cost_per_1k_tokens_usd over 5m > 1.5")
+        for line in lines
+    )
+    assert "note: rules of the catalogue left out, because nothing computes their signal: " in (
+        "\n".join(lines)
+    )
+    found = json.loads(run(tmp_path, text, "--json").output)["defines"]
+    assert [rule["id"] for rule in found["catalogue_alert_rules"]] == ["cost-per-1k-tokens-jump"]
+    assert "up.budget" in {rule["id"] for rule in found["implied_alert_rules"]}

@@ -92,6 +92,36 @@ def test_alerts_are_listed(server: Server) -> None:
     assert run("alerts", "list", "--url", server.url, "--since", "soon").exit_code == 2
 
 
+def test_an_alert_is_shown_with_what_changed(server: Server) -> None:
+    change = {"at": "2026-01-01T00:00:00Z", "kind": "firing", "reason": "condition", "text": "8 %"}
+    found = ALERT | {
+        "labels": {"alertname": "slow", "severity": "critical", "group": "g", "model": "chat"},
+        "started": "2026-01-01T00:00:00Z", "ended": None, "amended_text": None,
+        "annotations": {"summary": "chat is slow"}, "runbook": "docs/r.md",
+        "explained": {"sentences": ["error rate: 8 %", "variant=\x1bcanary explains it"]},
+        "transitions": [change],
+    }  # fmt: skip
+    server.answers["GET", "/v1/alerts/a1"] = 200, json.dumps(found)
+    shown = run("alerts", "show", "a1", "--url", server.url)
+    assert shown.exit_code == 0, shown.output
+    assert shown.output.splitlines()[:9] == [
+        "alert         slow: critical, firing",
+        "where         model=chat",
+        "since         2026-01-01T00:00:00Z",
+        "value         8 %",
+        "summary       chat is slow",
+        "what changed  error rate: 8 %",
+        "              variant=\\x1bcanary explains it",
+        "notes         silence:s-1, taken by ann",
+        "runbook       docs/r.md",
+    ]
+    assert "firing" in shown.output.splitlines()[-1]
+    as_json = run("alerts", "show", "a1", "--url", server.url, "--json")
+    assert json.loads(as_json.output) == found
+    server.answers["GET", "/v1/alerts/a1"] = 200, json.dumps(found | {"explained": None})
+    assert "not found out yet" in run("alerts", "show", "a1", "--url", server.url).output
+
+
 def test_silences(server: Server) -> None:
     server.answers["POST", "/v1/silences"] = 201, json.dumps(SILENCE)
     server.answers["DELETE", "/v1/silences/s-1"] = 200, json.dumps(SILENCE)

@@ -112,6 +112,9 @@ class FakeStore:
         if "penstock.acknowledgements" in sql:
             taken = self.rows.get("acknowledgements", [])
             return [row for row in taken if row["alert_id"] in given["ids"]]
+        if "penstock.alert_explanations" in sql:
+            known = self._newest("alert_explanations_rows", "alert_id", "recorded_at")
+            return [row for row in known if row["alert_id"] in given["ids"]]
         return self._alerts(sql, given)
 
     def _newest(self, name: str, key: str, version: str) -> list[dict[str, Any]]:

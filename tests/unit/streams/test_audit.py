@@ -62,6 +62,9 @@ class Processors:
             if message.topic == EVENTS and message.partition is not None:
                 self.append(message.partition, message.value, dict(message.headers))
 
+    def partitions(self, topic: str) -> int:
+        return PARTITIONS
+
     def append(self, partition: int, value: bytes, headers: dict[str, bytes] | None = None) -> None:
         offset = self.next[partition]
         self.next[partition] += 1

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic  # type: ignore[attr-defined]
 from penstock.schemas.errors import BrokerAway
 from penstock.schemas.kafka import KafkaAddress, parse_address
 from penstock.streams.messages import Outgoing
@@ -139,3 +139,23 @@ def test_several_threads(broker: Broker, outlet: KafkaOutlet) -> None:
     for number in range(4):
         own = [value for value in values if value.startswith(b"%d-" % number)]
         assert own == [b"%d-%d" % (number, index) for index in range(20)]
+
+
+def test_how_many_partitions_there_are(broker: Broker, outlet: KafkaOutlet) -> None:
+    assert outlet.partitions(TOPIC) == 3
+    assert outlet.partitions("missing") == 0
+    admin = AdminClient(client(broker))
+    (created,) = admin.create_topics([NewTopic("grows", 1, 1)]).values()
+    created.result(20)
+    assert outlet.partitions("grows") == 1
+    (grown,) = admin.create_partitions([NewPartitions("grows", 5)]).values()
+    grown.result(20)
+    assert outlet.partitions("grows") == 5
+
+
+def test_partitions_of_a_cluster_that_is_away() -> None:
+    (port,) = unused_ports(1)
+    outlet = KafkaOutlet(parse_address(f"127.0.0.1:{port}"), timeout_s=0.5)
+    with pytest.raises(BrokerAway):
+        outlet.partitions(TOPIC)
+    outlet.close()

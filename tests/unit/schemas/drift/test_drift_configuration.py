@@ -32,6 +32,13 @@ def test_reads_every_kind_of_reference() -> None:
     assert read.monitors[1].looks_per_30d == 4320
 
 
+def test_counts_are_kept_by_look_or_by_hour() -> None:
+    for every_s, piece_s in ((600, 600), (3600, 3600), (7200, 3600)):
+        assert DriftMonitor(id="m", window_s=7200, every_s=every_s).piece_s == piece_s
+    monitor = DriftMonitor(id="m", features=("output_score",), categories=("language",))
+    assert (monitor.series, monitor.outputs) == (("output_score", "language"), ("output_score",))
+
+
 def test_defaults_are_those_users_asked_for() -> None:
     monitor = DriftMonitor(id="m")
     assert monitor.reference == StableReference(days=7)
@@ -50,6 +57,9 @@ def test_defaults_are_those_users_asked_for() -> None:
         ({"features": [], "categories": []}, "must watch"),
         ({"every_s": 65}, "whole panes"),
         ({"window_s": 900, "every_s": 600}, "multiple"),
+        ({"window_s": 5400, "every_s": 5400}, "divide an hour"),
+        ({"window_s": 3500, "every_s": 70}, "divide an hour"),
+        ({"features": [f"f{n}" for n in range(200)]}, "at most 200 series"),
         ({"thresholds": {"psi": 0.05}}, "psi_moderate"),
         ({"missing": {"warning": 0.2}}, "warning must not"),
         ({"unknown": 1}, "Extra inputs"),

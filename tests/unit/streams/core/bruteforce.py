@@ -372,11 +372,7 @@ def steps_row(rows: Sequence[Row]) -> Row:
     ]
     kv = [micros(row["kv_cache_usage"]) for row in rows if has(row, "kv_cache_usage")]
     gpu = [micros(row["gpu_utilization"]) for row in rows if has(row, "gpu_utilization")]
-    memory = [
-        row["gpu_memory_used_bytes"] * 1_000_000 // row["gpu_memory_total_bytes"]
-        for row in rows
-        if has(row, "gpu_memory_used_bytes") and row.get("gpu_memory_total_bytes")
-    ]
+    memory = shares(rows, "gpu_memory_used_bytes", "gpu_memory_total_bytes")
     batched = [row for row in rows if has(row, "batch_size") and has(row, "batch_capacity")]
     return {
         "steps": len(rows),
@@ -393,6 +389,13 @@ def steps_row(rows: Sequence[Row]) -> Row:
         "cache_evictions": total(rows, "cache_evictions"),
         **gauges_row(rows),
     }
+
+
+def shares(rows: Sequence[Row], used: str, total: str) -> list[int]:
+    """In millionths, of rows that state both."""
+    return [
+        row[used] * 1_000_000 // row[total] for row in rows if has(row, used) and row.get(total)
+    ]
 
 
 def gauges_row(rows: Sequence[Row]) -> Row:
@@ -415,6 +418,10 @@ def gauges_row(rows: Sequence[Row]) -> Row:
         "cpu_utilization_mean": ratio(sum(cpu) / 1e6, len(cpu)),
         "gpu_temperature_c_max": quantile(heat, 1.0),
         "model_load_s_max": quantile(load, 1.0),
+        "host_memory_ratio_p99": quantile(
+            [ppm / 1e6 for ppm in shares(rows, "host_memory_bytes", "host_memory_total_bytes")],
+            0.99,
+        ),
         "healthy_replicas_min": quantile(stated("healthy_replicas"), 0.0),
         "healthy_replicas_ratio": ratio(
             total(both, "healthy_replicas"), total(both, "expected_replicas")

@@ -57,6 +57,7 @@ class KafkaWorld(World):
         self.now_us = 0
         store.shards = SHARDS
         self.layout = Layout(PARTITIONS, PARTITIONS)
+        self.grown_to = PARTITIONS
         super().__init__(store, configuration)
 
     def restart(self) -> None:
@@ -111,6 +112,11 @@ class KafkaWorld(World):
                 self._append(message.partition, message.value, dict(message.headers))
             else:
                 assert message.topic == DEAD_LETTERS
+
+    def partitions(self, topic: str) -> int:
+        """As an outlet: how many there are by now."""
+        assert topic == EVENTS
+        return self.grown_to
 
     def _append(self, partition: int, value: bytes, headers: dict[str, bytes]) -> None:
         log = self.logs[partition]

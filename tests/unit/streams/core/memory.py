@@ -17,6 +17,7 @@ from penstock.schemas.events import EventName
 from penstock.streams import evaluator as evaluator_module
 from penstock.streams import ingestion as ingestion_module
 from penstock.streams import judge as judge_module
+from penstock.streams import recount as recount_module
 from penstock.streams import recovery as recovery_module
 from penstock.streams import signals as signals_module
 from penstock.streams.core.boots import Boot, LedgerEntry
@@ -42,6 +43,7 @@ KEYS = {
     "audit_log_rows": ("chain", "seq"),
     "slo_status_rows": ("slo_id", "as_of"),
     "cost_status_rows": ("budget_id", "as_of"),
+    "drift_states_rows": ("monitor", "end"),
 }
 
 
@@ -175,7 +177,14 @@ class MemoryStore:
             return [{name: row[name] for name in _SLICE} for row in known]
         if "feedback_rows" in sql:
             return self.raw.get("feedback_rows", [])[:1]
-        if "penstock.settings" in sql:
+        if "penstock.drift_states WHERE" in sql:
+            asked = parameters or {}
+            return [
+                row
+                for row in self.keyed["drift_states_rows"].values()
+                if (row["monitor"], row["end"].timestamp()) == (asked["monitor"], asked["at"])
+            ]
+        if "penstock.settings" in sql or "penstock.drift_states_rows" in sql:
             return []
         if "penstock.releases" in sql:
             return []
@@ -339,6 +348,7 @@ class MemoryStore:
                 evaluator_module,
                 ingestion_module,
                 judge_module,
+                recount_module,
                 signals_module,
             ):
                 for name in READBACK:

@@ -191,7 +191,8 @@ class Scenario:
             ("batch_size", 64), ("batch_capacity", 65), ("queue_prefill", 9), ("queue_decode", 9),
             ("preemptions", 3), ("decode_tokens", 400), ("prefill_tokens", 400),
             ("cache_evictions", 2), ("gpu_memory_used_bytes", 80 * 2**30),
-            ("gpu_memory_total_bytes", 80 * 2**30),
+            ("gpu_memory_total_bytes", 80 * 2**30), ("host_memory_bytes", 2**40),
+            ("host_memory_total_bytes", 2**40),
         ):  # fmt: skip
             row[name] = self._maybe(rng.randrange(limit))
         row["kv_cache_usage"] = self._maybe(rng.random())

@@ -4,7 +4,7 @@ import pytest
 from penstock.schemas.config import Configuration, parse
 from penstock.schemas.errors import InvalidConfiguration
 from penstock.streams.core import metrics as m
-from penstock.streams.core.configured import configured_counters
+from penstock.streams.core.configured import configured_counters, counting_of
 
 TEXT = """
 gates:
@@ -26,11 +26,11 @@ def asked(gate: float, slo: float, rule: float) -> Configuration:
 def collision() -> tuple[int, int]:
     """Two limits in us whose counters have one number."""
     known: dict[int, int] = {}
-    for limit_us in range(1_000, 100_000):
+    for limit_us in range(1_000, 1_000_000):
         other = known.setdefault(m.Threshold("ttft_us", limit_us).number, limit_us)
         if other != limit_us:
             return other, limit_us
-    raise AssertionError("15 bits hold no 99,000 numbers")
+    raise AssertionError("a million numbers of 30 bits meet")
 
 
 def test_every_section_asks_and_each_counter_is_kept_once() -> None:
@@ -62,3 +62,20 @@ def test_a_cost_is_named_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(m, "configured_number", lambda name: 0x8001)
     with pytest.raises(InvalidConfiguration, match="cost above 10000000 nano-USD per 1k tokens"):
         configured_counters(asked(1, 2, 3))
+
+
+def test_numbers_are_wide_and_apart_from_all_others() -> None:
+    limits = [m.Threshold("latency_us", at) for at in range(0, 2_000_000, 1000)]
+    keys = {m.key(one.number, position) for one in limits for position in (0, 1)}
+    assert len(keys) == 2 * len(limits)
+    assert min(keys) >= m.CONFIGURED_BASE << m.BIN_BITS
+    assert max(keys) < 2**32
+
+
+def test_counting_is_the_same_as_long_as_what_is_counted_is() -> None:
+    assert counting_of(asked(1, 2, 3)) == counting_of(asked(1, 2, 3))
+    assert counting_of(asked(1, 2, 3)) == counting_of(asked(1, 3, 2))  # who asks is all the same
+    assert counting_of(asked(1, 2, 3)) != counting_of(asked(1, 2, 4))
+    rate = "{kind: threshold, metric: error_rate, op: '>', value: 0.1}"
+    more = TEXT.format(gate=1, slo=2, rule=3) + f"    - {{id: rate, condition: {rate}}}\n"
+    assert counting_of(asked(1, 2, 3)) == counting_of(parse(more))

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import numpy as np
-from penstock.schemas.config import AbsoluteGate
 from penstock.schemas.events import STATUSES
+from penstock.schemas.gates.absolute import AbsoluteGate
 from penstock.streams.core import metrics as m
 from penstock.streams.core.gating import (
     Epoch,

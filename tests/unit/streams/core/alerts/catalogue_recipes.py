@@ -94,6 +94,15 @@ def _down(length_s: int, on: bool) -> Traffic:
     return Traffic(120).send("request", rows(0, 40 if on else 70, 1))
 
 
+def _lost(length_s: int, on: bool) -> Traffic:
+    """One of two workers falls silent two minutes before the end, or two panes later."""
+    traffic = Traffic(900, 600)
+    for worker, end_s in (("w-1", 900), ("w-2", 760 if on else 780)):
+        for at_s in range(0, end_s, 20):  # a worker is known from its first frame on
+            traffic.send("request", rows(at_s, at_s + 20, 1), worker)
+    return traffic
+
+
 def _overdue(length_s: int, on: bool) -> Traffic:
     hanging = rows(10, 60, 10 if on else 12.5, overdue=True)
     return Traffic(120).send("request", rows(0, 120, 1)).send("request", hanging)
@@ -200,11 +209,15 @@ RECIPES: dict[str, Recipe] = {
     "gpu-utilization-high": _steps(gpu_utilization=_level(0.951, 0.95)),
     "gpu-temperature-high": _steps(gpu_temperature_c=_level(some(1, 20, 87, 60), 83)),
     "host-cpu-high": _steps(cpu_utilization=_level(0.901, 0.9)),
+    "host-memory-high": _steps(
+        host_memory_bytes=_level(92, 88), host_memory_total_bytes=_level(100, 100)
+    ),
     "no-healthy-replicas": _steps(10, healthy_replicas=_level(0, 1)),
     "replicas-degraded": _steps(10, healthy_replicas=_level(1, 2), expected_replicas=_level(2, 2)),
     "workers-stuck": _steps(10, running=_level(101, 100)),
     "requests-hanging": _overdue,
     "service-down": _down,
+    "workers-lost": _lost,
     "deadman-requests": _silence("request", 300),
     "deadman-steps": _silence("step", 300),
     "deadman-model": _silence("request", 600),

@@ -99,10 +99,11 @@ class Traffic:
 
     def beside(self, other: Traffic) -> Traffic:
         """The same of a model `on`, beside other traffic of a model `off`."""
-        frames = [*self._of("on"), *other._of("off")]
+        frames = [*self.of("on"), *other.of("off")]
         return Traffic(max(self.end_s, other.end_s), min(self.from_s, other.from_s), frames)
 
-    def _of(self, model: str) -> list[Sent]:
+    def of(self, model: str) -> list[Sent]:
+        """Its frames, as another model and other workers send them."""
         return [
             replace(
                 sent,

@@ -240,3 +240,63 @@ def test_every_second_equals_a_count_by_hand() -> None:
             expected.append((at_s, "firing" if firing else "resolved", bad / n, n))
     assert fired == expected
     assert len(fired) > 1
+
+
+def spoken(on_no_data: str, silent_from_s: int, unknown: bool, **more: Any) -> list[Transition]:
+    """A budget that is overspent for ten minutes, and then tells nothing (or that it cannot tell)."""
+    watched = rule(
+        condition={"kind": "budget", "id": "b"}, on_no_data=on_no_data, for_s=120, **more
+    )
+    it = engine(watched)
+    told = [
+        SignalReading("budget", "b", at, {}, True if at < silent_from_s else None, 2.0, 1.0, 5)
+        for at in range(60, 7200, 60)
+        if unknown or at < silent_from_s
+    ]
+    said: list[Transition] = []
+    for end_s in range(300, 7201, 300):  # as minutes close
+        heard = [one for one in told if end_s - 300 < one.at_s <= end_s]
+        said += it.close([], end_s, NONE, heard)
+    once = engine(watched)
+    assert once.close([], 7200, NONE, told) == said  # however it is cut
+    assert once.states == it.states
+    return said
+
+
+@pytest.mark.parametrize("unknown", [False, True])
+@pytest.mark.parametrize(
+    ("on_no_data", "more", "ends"),
+    [
+        ("keep", {}, []),
+        ("fire", {}, []),
+        ("resolve", {}, [(600 - 60 + 300, "resolved", "no_data")]),
+        ("keep", {"forget_after_s": 1800}, [(600 - 60 + 1800, "resolved", "forgotten")]),
+    ],
+)
+def test_a_signal_that_falls_silent(
+    on_no_data: str, more: dict[str, Any], ends: list[Any], unknown: bool
+) -> None:
+    said = [(one.at_s, one.kind, one.reason) for one in spoken(on_no_data, 600, unknown, **more)]
+    assert said == [(60, "pending", "condition"), (180, "firing", "condition"), *ends]
+
+
+def test_what_is_not_told_does_not_count_towards_for() -> None:
+    watched = rule(condition={"kind": "burn_rate", "id": "b"}, for_s=240)
+    it = engine(watched)
+    breach = {60: True, 120: None, 180: None, 240: True, 300: True, 360: True, 420: True}
+    told = [SignalReading("burn_rate", "b", at, {}, said) for at, said in breach.items()]
+    said = it.close([], 600, NONE, told)
+    assert kinds(said) == [(60, "pending"), (420, "firing")]
+
+
+def test_drift_speaks_seldom() -> None:
+    watched = rule(condition={"kind": "drift", "id": "d"}, on_no_data="resolve", for_s=3600)
+    it = engine(watched)
+    told = [SignalReading("drift", "d", at, {}, True) for at in (3600, 7200)]
+    told.append(SignalReading("drift", "d", 10_800, {}, None))
+    said = it.close([], 14_400, NONE, told)
+    assert [(one.at_s, one.kind, one.reason) for one in said] == [
+        (3600, "pending", "condition"),
+        (7200, "firing", "condition"),
+        (10_800, "resolved", "no_data"),
+    ]

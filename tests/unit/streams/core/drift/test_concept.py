@@ -1,6 +1,7 @@
 """Concept drift with labels and without."""
 
 import math
+from random import Random
 
 import numpy as np
 import pytest
@@ -134,3 +135,16 @@ def test_importances() -> None:
     assert importance_correlation(before, turned) == pytest.approx(-1.0)
     assert importance_correlation({"a": 1.0}, {"b": 1.0}) is None
     assert importance_correlation(before, dict.fromkeys(before, 0.1)) is None
+
+
+@given(st.randoms())
+@settings(max_examples=20, deadline=None)
+def test_the_order_of_rows_changes_nothing(dice: Random) -> None:
+    rng = np.random.default_rng(1)
+    scores = rng.random(400).round(3).tolist()
+    rows = [("ab"[at % 2], "ab"[at % 3 % 2], score) for at, score in enumerate(scores)]
+    mixed = list(rows)
+    dice.shuffle(mixed)
+    assert with_labels(Labelled.of(rows), Labelled.of(mixed)) == with_labels(
+        Labelled.of(mixed), Labelled.of(rows)
+    )

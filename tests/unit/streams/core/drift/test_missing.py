@@ -1,12 +1,9 @@
-"""Rows without a feature, and what must hold for a while."""
+"""Rows without a feature."""
 
 import math
-from random import Random
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from penstock.streams.core.drift.missing import held_since_s, missing, wilson
+from penstock.streams.core.drift.missing import missing, wilson
 
 
 @pytest.mark.parametrize(
@@ -33,24 +30,8 @@ def test_wilson_known_answer() -> None:
     assert wilson(15, 50) == pytest.approx((0.19103, 0.43750), abs=1e-4)
 
 
-LOOKS = st.lists(
-    st.tuples(st.integers(0, 20).map(lambda at: at * 3600), st.sampled_from([0.1, 0.2, math.nan])),
-    unique_by=lambda look: look[0],
-)
-
-
-@given(LOOKS, st.randoms())
-def test_order_and_repeats_do_not_matter(looks: list[tuple[int, float]], dice: Random) -> None:
-    mixed = [*looks, *looks]
-    dice.shuffle(mixed)
-    assert held_since_s(mixed, 0.15, 7200) == held_since_s(looks, 0.15, 7200)
-
-
-def test_a_stretch_ends_below_the_limit_or_without_data() -> None:
-    hour = 3600
-    steady = [(at * hour, 0.2) for at in range(7)]
-    assert held_since_s(steady, 0.15, hour) == (0, 6 * hour)
-    assert held_since_s([*steady, (7 * hour, 0.15)], 0.15, hour) is None
-    assert held_since_s([*steady, (9 * hour, 0.2)], 0.15, hour) == (9 * hour, 9 * hour)
-    assert held_since_s([*steady, (7 * hour, math.nan)], 0.15, hour) == (0, 6 * hour)
-    assert held_since_s([], 0.15, hour) is None
+def test_what_is_usual_is_not_missing() -> None:
+    assert missing(1000, 690, usual=0.3).state == "ok"
+    assert missing(1000, 689, usual=0.3).state == "warning"
+    found = missing(1000, 600, usual=0.3)
+    assert (found.state, found.usual, round(found.excess, 9)) == ("critical", 0.3, 0.1)

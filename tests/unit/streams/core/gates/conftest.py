@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from penstock.schemas.config import AbsoluteGate
+from penstock.schemas.gates.absolute import AbsoluteGate
 from penstock.streams.core.gates.absolute import CellCounts
 
 LATENCY = {"metric": "latency", "field": "ttft_ms", "quantile": 0.95, "max_ms": 1200}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from penstock.schemas.config import AbsoluteGate
+from penstock.schemas.gates.absolute import AbsoluteGate
 from penstock.streams.core.gates.absolute import (
     CellCounts,
     Context,

@@ -26,6 +26,7 @@ KEYS = {
     "digest",
     "next_poll_ms",
     "text",
+    "checks",
 }
 
 

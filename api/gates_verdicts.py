@@ -1,0 +1,188 @@
+"""The newest verdict of each gate, as every route and the live stream show it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from ..schemas.alerts.base import unix_s
+from ..schemas.errors import NotFound
+from ..schemas.gates import LiveGate
+from ..schemas.gates.absolute import AbsoluteGate
+from ..schemas.gates.budget import BudgetGate
+from ..schemas.ports import StoreReader
+from ..streams.core.gates.absolute import CellCounts, Context, evaluate, initial_state
+from ..streams.core.gates.budget import budget_verdict
+from ..streams.core.gates.canonical import spec_hash
+from ..streams.core.gates.interface import Context as QueryContext
+from ..streams.core.gates.interface import no_inputs
+from ..streams.core.gates.live import advance, begin
+from ..streams.core.gates.verdict import iso
+from ..streams.core.gating import GATE_DIMENSIONS, Epoch, Marker, current_epoch
+from ..streams.core.tiles import SECOND_US
+from .queries import BOUNDED
+
+Body = dict[str, Any]
+OVERRIDES = "gates"
+"""Chain of the audit log that says who overrode which gate; what is in force is read off it."""
+SHOWN = ("action", "who", "reason", "at", "until", "epoch")
+
+
+class Verdicts:
+    """Reads the newest verdict of each gate.
+
+    Args:
+        store: where the streams put them.
+        gates: the specifications in force.
+        watermark_us: event time now, for gates that nobody has evaluated yet.
+        wall_us: clock that overrides end by, integer microseconds since 1970.
+    """
+
+    def __init__(
+        self,
+        store: StoreReader,
+        gates: Sequence[LiveGate],
+        watermark_us: Callable[[], int],
+        wall_us: Callable[[], int],
+    ) -> None:
+        self.gates = {gate.id: gate for gate in gates}
+        self._hashes = {gate.id: spec_hash(gate) for gate in gates}
+        self._store = store
+        self._watermark_us = watermark_us
+        self._wall_us = wall_us
+
+    def known(self, gate_id: str) -> LiveGate:
+        """The gate of that id.
+
+        Raises:
+            NotFound: there is none.
+        """
+        found = self.gates.get(gate_id)
+        if found is None:
+            raise NotFound(f"the configuration has no gate {gate_id!r}; GET /v1/gates lists them")
+        return found
+
+    def latest(self) -> dict[str, Body]:
+        """The verdict of every gate, as the streams stored it, and what people made of it.
+
+        A verdict under another specification than the one in force is not shown: a limit that was
+        changed must not pass on the strength of the old one. Nor is one of an earlier epoch, once
+        the marker of a new release is stored: the new release must not pass on the old one's.
+        """
+        if not self.gates:
+            return {}
+        stored, epochs, overrides = self._stored(), self._epochs(), self._overrides()
+        watermark_us = self._watermark_us()
+        found = {}
+        for name, gate in self.gates.items():
+            epoch, release = epochs[name]
+            body = stored.get(name)
+            if body is None or body["epoch"] < epoch.number:
+                body = not_evaluated(gate, watermark_us, epoch)
+            started = iso(epoch.start_us) if epoch.number else None
+            found[name] = body | {"release": release, "epoch_started": started, "override": None}
+            order = overrides.get(name)
+            if order is not None and order["epoch"] == body["epoch"]:
+                found[name] |= {"override": order, "action": order["action"]}
+        return found
+
+    def _stored(self) -> dict[str, Body]:
+        # One short read at the end of each gate's rows, which one query over all would not be.
+        newest = (
+            "(SELECT gate_id, spec_hash, evidence FROM penstock.verdicts "
+            f"WHERE gate_id = {{g{number}:String}} ORDER BY epoch DESC, as_of DESC LIMIT 1)"
+            for number in range(len(self.gates))
+        )
+        rows = self._store.query(
+            f"SELECT * FROM ({' UNION ALL '.join(newest)}) {BOUNDED}",
+            {f"g{number}": name for number, name in enumerate(self.gates)},
+        )
+        return {
+            row["gate_id"]: json.loads(row["evidence"])
+            for row in rows
+            if row["spec_hash"] == self._hashes[row["gate_id"]]
+        }
+
+    def _epochs(self) -> dict[str, tuple[Epoch, str | None]]:
+        """The epoch of each gate by the stored release markers, and whose it is."""
+        markers = stored_markers(self._store)
+        return {name: epoch_of(gate, markers) for name, gate in self.gates.items()}
+
+    def _overrides(self) -> dict[str, Body]:
+        """The override of each gate that is in force, the last one of several."""
+        rows = self._store.query(
+            "SELECT JSONExtractString(body, 'gate') AS gate, argMax(kind, seq) AS last, "
+            "argMax(body, seq) AS told FROM penstock.audit_log WHERE chain = {chain:String} "
+            f"AND kind IN ('override', 'override_ended') GROUP BY gate {BOUNDED}",
+            {"chain": OVERRIDES},
+        )
+        now_s = self._wall_us() // SECOND_US
+        orders = {row["gate"]: json.loads(row["told"]) for row in rows if row["last"] == "override"}
+        return {
+            gate: {name: order[name] for name in SHOWN}
+            for gate, order in orders.items()
+            if unix_s(datetime.fromisoformat(order["until"])) > now_s
+        }
+
+
+def stored_markers(store: StoreReader) -> list[Marker]:
+    """Every release marker.
+
+    Raises:
+        StoreError: the store is away.
+    """
+    rows = store.query(
+        f"SELECT toUnixTimestamp64Micro(t.ts) AS ts, {', '.join(GATE_DIMENSIONS)}, "
+        f"attributes['gate'] AS gate FROM penstock.releases AS t {BOUNDED}"
+    )
+    return [
+        Marker(
+            int(row["ts"]),
+            {name: str(row[name]) for name in GATE_DIMENSIONS if row[name]},
+            str(row["gate"]),
+        )
+        for row in rows
+    ]
+
+
+def dimensions_of(gate: LiveGate) -> dict[str, str]:
+    """What a release marker must state to begin an epoch of a gate: its filter, or its treatment."""
+    if isinstance(gate, BudgetGate):
+        return {}
+    arm = gate.filter if isinstance(gate, AbsoluteGate) else gate.treatment
+    return {name: value for name, value in arm.given().items() if name in GATE_DIMENSIONS}
+
+
+def epoch_of(gate: LiveGate, markers: Sequence[Marker]) -> tuple[Epoch, str | None]:
+    """The epoch that the markers put a gate in, and the release whose marker is the newest in it.
+
+    The budget of an objective goes on over releases: its gate has no epochs.
+    """
+    if isinstance(gate, BudgetGate):
+        return Epoch(), None
+    wanted = dimensions_of(gate)
+    mine = [marker for marker in markers if not marker.gate and marker.matches(wanted)]
+    newest = max(mine, key=lambda marker: marker.ts_us, default=None)
+    release = None if newest is None else newest.dimensions.get("release")
+    return current_epoch(markers, wanted, gate.id), release
+
+
+def not_evaluated(gate: LiveGate, watermark_us: int, epoch: Epoch) -> Body:
+    """The verdict of a gate before anything was counted: NO_DATA, with every key of a verdict."""
+    if isinstance(gate, BudgetGate):
+        return budget_verdict(gate, None, watermark_us, epoch=epoch.number).to_dict()
+    if not isinstance(gate, AbsoluteGate):
+        fresh = begin(gate, epoch.number, epoch.start_us)
+        asked = QueryContext(watermark_us=watermark_us, epoch=epoch.number)
+        return advance(gate, fresh, no_inputs(), asked)[1].to_dict()
+    none = np.empty(0, np.int64)
+    each = dict.fromkeys([limit.name for limit in gate.metrics], none)
+    context = Context(
+        watermark_us=watermark_us, coverage=None, coverage_state="no_data", epoch=epoch.number
+    )
+    state = initial_state(gate, epoch.number, epoch.start_us)
+    return evaluate(gate, state, CellCounts(none, none, each, each, each), context)[1].to_dict()

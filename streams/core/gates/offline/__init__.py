@@ -1,0 +1,1 @@
+"""Gates on finished files: pure evaluation, one module per kind."""

@@ -1,0 +1,1 @@
+"""Files that gates are asked about: benchmark results, step events, evaluation results."""

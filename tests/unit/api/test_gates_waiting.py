@@ -1,0 +1,155 @@
+"""Waiting for verdicts: any number of callers are one reader, and only a change wakes them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from penstock.api.gates_verdicts import Body, Verdicts
+from penstock.api.gates_waiting import MAX_AGE_S, POLL_S, Waiting
+from penstock.schemas.errors import NotFound, StoreError
+from penstock.tests.support.api import eventually
+
+
+class Board:
+    """Stands for `Verdicts`: two gates, and how often they were read."""
+
+    def __init__(self) -> None:
+        self.gates = {"one": None, "two": None}
+        self.told = {name: self.body("UNDECIDED") for name in self.gates}
+        self.reads = 0
+        self.error: StoreError | None = None
+        self.stopping = False
+        self.read_s = 0.0
+
+    @staticmethod
+    def body(verdict: str, epoch: int = 1, action: str = "wait") -> Body:
+        return {"verdict": verdict, "epoch": epoch, "action": action}
+
+    def known(self, gate_id: str) -> None:
+        if gate_id not in self.gates:
+            raise NotFound(gate_id)
+
+    def latest(self) -> dict[str, Body]:
+        self.reads += 1
+        time.sleep(self.read_s)
+        if self.error is not None:
+            raise self.error
+        return dict(self.told)
+
+    def waiting(self) -> Waiting:
+        return Waiting(cast(Verdicts, self), lambda: self.stopping, time.monotonic)
+
+
+def run(work: Callable[[Board, Waiting], Coroutine[Any, Any, None]]) -> None:
+    async def all_of_it() -> None:
+        board = Board()
+        await work(board, board.waiting())
+
+    asyncio.run(all_of_it())
+
+
+def is_decided(body: Body) -> bool:
+    return body["verdict"] in ("PASS", "FAIL")
+
+
+def test_a_thousand_who_wait_are_one_reader() -> None:
+    async def work(board: Board, waiting: Waiting) -> None:
+        looks = SimpleNamespace(two=0)
+
+        def look(body: Body) -> bool:
+            looks.two += 1
+            return is_decided(body)
+
+        ones = [asyncio.create_task(waiting.settled("one", 60, is_decided)) for _ in range(1000)]
+        two = asyncio.create_task(waiting.settled("two", 60, look))
+        await eventually(lambda: waiting.waiting == 1001)
+        began, reads = time.monotonic(), board.reads
+        await asyncio.sleep(2 * POLL_S)
+        assert board.reads - reads <= (time.monotonic() - began) / POLL_S + 1
+        assert not any(task.done() for task in ones)
+        board.told["one"] = Board.body("PASS")
+        assert [body["verdict"] for body in await asyncio.gather(*ones)] == ["PASS"] * 1000
+        # The other gate did not change: its caller slept on.
+        assert not two.done()
+        board.stopping = True
+        assert (await two)["verdict"] == "UNDECIDED"
+        assert looks.two < 20
+
+    run(work)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [Board.body("NO_DATA"), Board.body("UNDECIDED", 2), Board.body("UNDECIDED", 1, "hold")],
+)
+def test_any_change_is_told(change: Body) -> None:
+    async def work(board: Board, waiting: Waiting) -> None:
+        task = asyncio.create_task(waiting.settled("one", 60, is_decided))
+        await eventually(lambda: waiting.waiting == 1)
+        board.told["one"] = change
+        assert await task == change
+
+    run(work)
+
+
+def test_the_time_is_over() -> None:
+    async def work(board: Board, waiting: Waiting) -> None:
+        assert (await waiting.settled("one", 0.05, is_decided))["verdict"] == "UNDECIDED"
+        assert waiting.waiting == 0
+        assert (await waiting.settled("one", 0, is_decided))["verdict"] == "UNDECIDED"
+
+    run(work)
+
+
+def test_many_questions_at_once_are_one_read_and_a_fresh_answer_none() -> None:
+    async def work(board: Board, waiting: Waiting) -> None:
+        board.read_s = 0.05
+        await asyncio.gather(*(waiting.now("one") for _ in range(100)))
+        assert board.reads == 1
+        await asyncio.sleep(MAX_AGE_S)
+        await waiting.now("one")
+        assert board.reads == 2
+        waiting.forget()
+        await waiting.now("two")
+        assert board.reads == 3
+
+    run(work)
+
+
+def test_a_caller_who_leaves_takes_the_answer_from_nobody() -> None:
+    async def work(board: Board, waiting: Waiting) -> None:
+        board.read_s = 0.1
+        first = asyncio.create_task(waiting.now("one"))
+        second = asyncio.create_task(waiting.now("one"))
+        await eventually(lambda: board.reads == 1)
+        first.cancel()
+        assert (await second)["verdict"] == "UNDECIDED"
+
+    run(work)
+
+
+def test_a_store_that_is_away() -> None:
+    async def work(board: Board, waiting: Waiting) -> None:
+        with pytest.raises(NotFound):
+            await waiting.now("nobody")
+        task = asyncio.create_task(waiting.settled("one", 60, is_decided))
+        await eventually(lambda: waiting.waiting == 1)
+        board.error = StoreError("away", retryable=True)
+        await eventually(lambda: board.reads > 3)
+        board.error = None
+        board.told["one"] = Board.body("FAIL")
+        assert (await task)["verdict"] == "FAIL"
+        board.error = StoreError("away", retryable=True)
+        waiting.forget()
+        with pytest.raises(StoreError):
+            await waiting.now("one")
+        # The next one asks again.
+        board.error = None
+        assert (await waiting.now("one"))["verdict"] == "FAIL"
+
+    run(work)
