@@ -23,6 +23,7 @@ from . import (
     drift_references,
     events,
     gates,
+    gates_backtest,
     gates_create,
     gates_history,
     gates_orders,
@@ -107,7 +108,7 @@ def build_app(
         (releases.routes(marked), ("read",)),
         (releases.good_routes(marked), ("gate", "read")),
         (coverage.routes(store), ("read",)),
-        *_gate_routes(store, ingest, waiting, wall_us),
+        *_gate_routes(store, ingest, waiting, wall_us, monotonic_s),
         (live.routes(reader, is_stopping), ("read",)),
         (health.routes(checks), ("read",)),
         (metrics.routes(ingest, store, version), ("read",)),
@@ -126,17 +127,25 @@ def build_app(
 
 
 def _gate_routes(
-    store: SignalStore, ingest: IngestPort, waiting: gates.Waiting, wall_us: Callable[[], int]
+    store: SignalStore,
+    ingest: IngestPort,
+    waiting: gates.Waiting,
+    wall_us: Callable[[], int],
+    monotonic_s: Callable[[], float],
 ) -> tuple[Guarded, ...]:
     """What pipelines ask; what overrules a gate needs `admin`."""
     past = gates_history.History(store, waiting.verdicts)
     orders = gates_orders.Orders(
         store, waiting, lambda body: ingest.post(body, "json", None), wall_us
     )
+    backtests = gates_backtest.Backtests(
+        store, waiting.verdicts, lambda: ingest.status().watermark_us, monotonic_s
+    )
     return (
         (gates.routes(waiting), ("gate", "read")),
         (gates_history.routes(past), ("gate", "read")),
         (gates_replay.routes(gates_replay.Replay(store, waiting.verdicts)), ("gate", "read")),
+        (gates_backtest.routes(backtests), ("gate", "read")),
         (pipelines.routes(waiting), ("gate", "read")),
         (gates_orders.routes(orders), ("admin",)),
     )

@@ -137,13 +137,14 @@ def stored_markers(store: StoreReader) -> list[Marker]:
     """
     rows = store.query(
         f"SELECT toUnixTimestamp64Micro(t.ts) AS ts, {', '.join(GATE_DIMENSIONS)}, "
-        f"attributes['gate'] AS gate FROM penstock.releases AS t {BOUNDED}"
+        f"attributes['gate'] AS gate, variant_share FROM penstock.releases AS t {BOUNDED}"
     )
     return [
         Marker(
             int(row["ts"]),
             {name: str(row[name]) for name in GATE_DIMENSIONS if row[name]},
             str(row["gate"]),
+            row["variant_share"],
         )
         for row in rows
     ]

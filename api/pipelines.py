@@ -149,8 +149,8 @@ def hook_routes(waiting: Waiting) -> APIRouter:
         Pipelines(waiting).hook,
         methods=["POST"],
         response_model=HookAnswer,
-        responses={NOT_YET: {"model": HookAnswer, "description": "Not (yet)"}}
-        | described(401, 403, 404, 422, 429, 503),
+        responses=described(401, 403, 404, 422, 429, 503)
+        | {NOT_YET: {"model": HookAnswer, "description": "Not (yet)"}},
         summary="A webhook of Flagger",
         openapi_extra={"security": [{"key": []}]},
     )

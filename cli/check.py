@@ -109,6 +109,7 @@ def defines(found: Configuration) -> dict[str, list[Item]]:
         ],
         "maintenance_windows": [_item(one.id, one.reason) for one in found.alerts.maintenance],
         "drift_monitors": [_item(one.id, "") for one in found.drift.monitors],
+        "detectors": [_item(one.id, "") for one in found.drift.detectors],
         "prices": [
             _item(price.model, f"from {price.valid_from:%Y-%m-%d}") for price in found.costs.prices
         ],

@@ -113,7 +113,10 @@ def examples(
     with opened(**where) as source:
         found = source.ask(
             f"/v1/drift/{quote(monitor, safe='')}/examples",
-            series=series, bin=bin_number, end=end, limit=limit,
+            series=series,
+            bin=bin_number,
+            end=end,
+            limit=limit,
         )
     if as_json:
         click.echo(json.dumps(found))

@@ -7,7 +7,6 @@ function of stored rows, and rows that come later change none (docs/decisions/00
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TypeAlias
@@ -16,10 +15,10 @@ import pyarrow as pa
 
 from .core.delta import Cuts
 from .core.gates.blocks import BLOCKS_SQL, Block, Key, block_of, block_texts
-from .core.gates.interface import Context, Wanted, WantedMetric
+from .core.gates.interface import Context, Wanted
+from .core.gates.query import gathered, parameters_of, per_request, requests_sql, units_sql
 from .core.tiles import SECOND_US
 from .core.windows import MINUTE
-from .gate_query import parameters_of, per_request, per_unit, requests_sql, units_sql
 from .publish import timestamps
 from .readback import applied_sql
 from .store import Store
@@ -64,19 +63,8 @@ def read_blocks(
     def ask(sql: str) -> list[dict[str, Any]]:
         return store.query(sql.replace("{applied}", applied), parameters)
 
-    assigned: dict[Key, int] = {}
-    sums: dict[Key, dict[str, Any]] = defaultdict(dict)
-    ahead_us = 0
-    for row in ask(units_sql(wanted)):
-        key = _key(row)
-        assigned[key] = int(row["assigned"])
-        ahead_us = max(ahead_us, int(row["ahead_us"]))
-        for at, metric in enumerate(per_unit(wanted)):
-            sums[key][metric.name] = {"n": int(row[f"n{at}"]), "bad": int(row[f"bad{at}"])}
-    if per_request(wanted):
-        for row in ask(requests_sql(wanted)):
-            for at, metric in enumerate(per_request(wanted)):
-                sums[_key(row)][metric.name] = _sums(metric, at, row)
+    requests = ask(requests_sql(wanted)) if per_request(wanted) else []
+    assigned, sums, ahead_us = gathered(wanted, ask(units_sql(wanted)), requests)
     block_us = wanted.block_s * SECOND_US
     starts_us = range(first_us, end_us, block_us)
     texts = block_texts(wanted, starts_us, assigned, sums)
@@ -124,18 +112,6 @@ def block_rows(
             "context": [json.dumps(asdict(block.context)) for block in blocks],
         }
     )
-
-
-def _key(row: Mapping[str, Any]) -> Key:
-    return int(row["block"]), int(row["arm"]), str(row["stratum"]), str(row["worker_id"])
-
-
-def _sums(metric: WantedMetric, at: int, row: Mapping[str, Any]) -> dict[str, Any]:
-    if metric.kind == "bins":
-        bins, counts = row[f"bins{at}"]
-        return {"n": int(row[f"n{at}"]), "bins": [*map(int, bins)], "counts": [*map(int, counts)]}
-    names = ("n", "bad") if metric.kind == "rate" else ("n", "a", "b", "aa", "ab", "bb")
-    return {name: int(row[f"{name}{at}"]) for name in names}
 
 
 def _share(shares: Sequence[tuple[int, float]], start_us: int) -> float | None:

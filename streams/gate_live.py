@@ -12,13 +12,13 @@ from .core.gates.blocks import Block, evaluations
 from .core.gates.canonical import spec_hash
 from .core.gates.interface import Wanted
 from .core.gates.live import GateState, QueriedGate, advance, begin, inputs_wanted
+from .core.gates.query import LOOK_BACK_US
 from .core.gates.verdict import Verdict
 from .core.gating import Epoch, Marker, epoch_of, marked_by
 from .core.pipeline import Closing
 from .core.shard import Shard
 from .core.tiles import SECOND_US
 from .gate_inputs import MAX_BLOCKS, Insert, block_rows, read_blocks, stored_blocks
-from .gate_query import LOOK_BACK_US
 from .publish import version_of
 from .store import Store
 

@@ -143,7 +143,7 @@ def test_a_change_and_the_way_back(client: Client, api_store: Store) -> None:
     ("text", "what"),
     [
         ("gates: [", "is not YAML"),
-        ("gates: [{id: g}]", "configuration:1: gates.0.metrics"),
+        ("gates: [{id: g}]", "configuration:1: gates.0"),
         (GATE % "2", "gates.0"),
         ("limits: {max_slices: 7}", "limits cannot change while everything runs"),
         ("gates: []\nretention: {hot_days: 1}\ntime: {lateness_s: 9}", "retention, time cannot"),

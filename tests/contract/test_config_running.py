@@ -48,8 +48,13 @@ class Worker:
 
     def send(self, seconds: int, closing: bool = False) -> None:
         first_us = self._start_us + self._seconds * SECOND
-        rows = [
-            {"ts": first_us + at * SECOND // EACH, "model": "m", "status": "ok", "latency_ms": 200.0}
+        rows: list[dict[str, Any]] = [
+            {
+                "ts": first_us + at * SECOND // EACH,
+                "model": "m",
+                "status": "ok",
+                "latency_ms": 200.0,
+            }
             for at in range(seconds * EACH)
         ]
         header = FrameHeader(

@@ -14,6 +14,7 @@ MIN_POWER = 0.1
 ENOUGH_POWER = 0.67
 MIN_SURPRISE = 0.02  # bits; a dimension that looks as before explains nothing
 AT_MOST = 3  # of one dimension; what is spread over more is no explanation
+LIFT = 0.25  # per slice: so much more of the change than of the traffic must be theirs
 MOST_FINDINGS = 3
 
 
@@ -97,8 +98,10 @@ def _chosen(
         if power[at] < MIN_POWER or power[chosen].sum() >= ENOUGH_POWER:
             break
         chosen.append(at)
+    explained = power[chosen].sum()
     unlike = bits.sum() >= max(MIN_SURPRISE, chance(len(power), total, counts))
-    if not unlike or power[chosen].sum() < ENOUGH_POWER or len(chosen) > AT_MOST:
+    stands_out = explained >= (1 + LIFT * len(chosen)) * _traffic(sums, total)[chosen].sum()
+    if explained < ENOUGH_POWER or len(chosen) > AT_MOST or not (unlike and stands_out):
         return []
     return [
         (
@@ -115,6 +118,12 @@ def _chosen(
         )
         for at in chosen
     ]
+
+
+def _traffic(sums: Sums, total: Sums) -> Floats:
+    """Share of the rows that each slice has, the mean of now and before, shape (s,)."""
+    shares = [d / all_d for d, all_d in ((sums.d, total.d), (sums.d0, total.d0)) if all_d[0]]
+    return np.asarray(np.mean(shares, axis=0))
 
 
 def _value(n: Floats, d: Floats, at: int, quotient: bool) -> float | None:

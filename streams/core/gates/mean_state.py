@@ -4,6 +4,9 @@ Bets on a mean are bounded by its cap, so a shift that is small against the cap 
 worker blocks are the unit, FAIL therefore has a second leg: the asymptotic confidence sequence
 (Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas, arXiv 2103.06476) of the paired block differences, from
 30 blocks on; E is the mean of both. PASS never rests on it: on skewed values it passes far too often.
+Nor do blocks in which control has fewer requests than the treatment: control must have shown its rare
+dear requests at least as often (log-normal costs, sigma 2, ten per cent in control: 4.9 % false FAIL in
+1,500 streams of 150 blocks where alpha is 1 %; none with ninety per cent in control).
 """
 
 from __future__ import annotations
@@ -115,7 +118,7 @@ def _steps(test: MeanTest, cells: Cells) -> tuple[IntArray, FloatArray]:
 
 
 def paired_steps(test: MeanTest, cells: Cells) -> FloatArray:
-    """What each block adds to `MeanState.paired`: (B, 17, 3); nothing without both arms."""
+    """What each block adds to `MeanState.paired`: (B, 17, 3); nothing where control is the smaller."""
     rows = cells.metrics[test.name]
     assert rows.a is not None
     assert rows.b is not None
@@ -126,7 +129,7 @@ def paired_steps(test: MeanTest, cells: Cells) -> FloatArray:
     first, second = (CONTROL, TREATMENT) if test.swapped else (TREATMENT, CONTROL)
     for view, mask in enumerate(masks):
         n, a, b = ((table * mask).sum(axis=2) for table in tables)
-        there = (n > 0).all(axis=1)
+        there = (n[:, TREATMENT] > 0) & (n[:, CONTROL] >= n[:, TREATMENT])
         safe = np.where(n > 0, n, 1.0)
         a, b = a / safe / PPM, b / safe / PPM
         gap = a[:, first] * b[:, second] - test.margin.ratio * a[:, second] * b[:, first]

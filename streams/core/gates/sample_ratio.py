@@ -28,6 +28,7 @@ def log_e_share(treatment: int, control: int, share: float, k: float = PRIOR_COU
         share: configured, in (0, 1).
         k: weight of the prior, in units.
 
+    >>> import math
     >>> round(math.exp(-log_e_share(5, 45, 0.5)), 8), round(math.exp(-log_e_share(10, 0, 0.5)), 5)
     (0.00534336, 0.66268)
     """

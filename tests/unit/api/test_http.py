@@ -217,6 +217,7 @@ WRITES: dict[tuple[str, str], set[str]] = {
     ("POST", "/v1/kayenta/canary/g"): {"read", "gate"},
     ("PUT", "/v1/kayenta/pipelines/g@1/cancel"): {"read", "gate"},
     ("POST", "/v1/gates/g/override"): set(),
+    ("POST", "/v1/gates/g/backtest"): {"read", "gate"},
     ("DELETE", "/v1/gates/g/override"): set(),
     ("POST", "/v1/gates/g/reset"): set(),
 }

@@ -182,6 +182,7 @@ def losses_of(pairs: Pairs, metric: PairedMetric) -> Losses | None:
     old, new = (_numbers(values, metric) for values in columns)
     both = np.isfinite(old) & np.isfinite(new)
     loss = (old - new)[both] * (1.0 if metric.direction == "higher" else -1.0)
+    loss = np.clip(loss, -metric.width, metric.width)  # the width itself is rounded
     return Losses(
         metric,
         loss,
@@ -210,7 +211,7 @@ def _numbers(values: Sequence[Any], metric: PairedMetric) -> FloatArray:
 
 def paired_measure(
     losses: Losses,
-    chosen: FloatArray | None = None,
+    chosen: npt.NDArray[np.bool_] | None = None,
     name: str | None = None,
     lost: int = 0,
     reason: Reason = "parity_lost",
@@ -225,7 +226,7 @@ def paired_measure(
         reason: what a FAIL is called.
     """
     metric = losses.metric
-    mask = np.ones(losses.values.size, np.bool_) if chosen is None else chosen.astype(np.bool_)
+    mask = np.ones(losses.values.size, np.bool_) if chosen is None else chosen
     values, width = losses.values[mask], metric.width
     fail_above = metric.margin if metric.fail_above is None else metric.fail_above
     shown = Sample.of(values, -width, width)

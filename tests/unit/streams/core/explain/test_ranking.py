@@ -44,6 +44,18 @@ def test_two_of_five_are_told_and_four_of_five_are_not() -> None:
     assert findings([dimension("worker_id", wide)], TOTAL, True) == []
 
 
+def test_slices_that_have_as_much_of_the_traffic_are_not_told() -> None:
+    total = Sums(*(np.array([value]) for value in (6000.0, 10_000.0, 1000.0, 10_000.0)))
+    most = {
+        "w1": (1700, 2000, 200, 2000),
+        "w2": (1600, 2000, 200, 2000),
+        "w3": (1500, 2000, 200, 2000),
+    }
+    rows = most | {"w4": (700, 2000, 200, 2000), "w5": (500, 2000, 200, 2000)}
+    # Three of five workers have 84 % of the change and 60 % of the traffic.
+    assert findings([dimension("worker_id", rows)], total, True) == []
+
+
 def test_the_dimension_that_is_least_like_before_comes_first() -> None:
     half = dimension("route", {"/a": (48, 500, 5, 500), "/b": (12, 500, 5, 500)})
     found = findings([half, VARIANT], TOTAL, True)

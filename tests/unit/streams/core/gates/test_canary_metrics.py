@@ -9,6 +9,7 @@ import pytest
 from penstock.schemas.gates.canary import CanaryGate
 from penstock.streams.core.gates.interface import GateInputs
 from penstock.streams.core.gates.live import GateState, advance, begin, inputs_wanted
+from penstock.streams.core.gates.mean_state import MeanState, log_e_asymptotic
 from penstock.streams.core.gates.tested import metrics_tested
 from penstock.streams.core.gates.verdict import Verdict
 
@@ -71,10 +72,11 @@ def decided(spec: CanaryGate, inputs: GateInputs) -> tuple[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("metric", [LATENCY, by_request(LATENCY)])
 def test_a_slower_treatment_fails(metric: dict[str, Any]) -> None:
-    verdict, evidence = decided(gate(metric), world(60, slower=1.8, workers="abcdef"))
+    blocks = 30 if metric.get("unit") == "request" else 70
+    verdict, evidence = decided(gate(metric), world(blocks, slower=2.0, workers="abcdef"))
     assert verdict == "FAIL"
     assert evidence["limit"] == pytest.approx(1.0997, abs=0.0001)
-    assert evidence["estimate"] == pytest.approx(1.8, abs=0.4)
+    assert evidence["estimate"] == pytest.approx(2.0, abs=0.5)
     if metric.get("unit") == "request":
         assert evidence["low"] > 1.0
     assert all(arm["low"] <= arm["estimate"] <= (arm["high"] or 1e9) for arm in evidence["arms"])
@@ -270,3 +272,28 @@ def test_missing_bad_units_of_a_difference() -> None:
     rows = replace(inputs.metrics["error_rate"], bad=None)
     with pytest.raises(ValueError, match="must have bad"):
         judged(spec, replace(inputs, metrics={"error_rate": rows}))
+
+
+def test_asymptotic_leg_needs_a_control_that_is_not_the_smaller_arm() -> None:
+    """The same blocks with the arms' sizes exchanged: only bets are left."""
+    spec = gate(COST)
+    held = [
+        advance(spec, begin(spec), world(35, sizes=sizes), LATER)[0].tests["cost_usd"]
+        for sizes in ((120, 40), (40, 120))
+    ]
+    assert [state.paired[0, 0] for state in held if isinstance(state, MeanState)] == [35.0, 0.0]
+
+
+@pytest.mark.slow
+def test_asymptotic_leg_keeps_its_level_on_skewed_costs() -> None:
+    """800 streams of 150 blocks of log-normal costs in equal arms: ever above half of 1/alpha."""
+    rng = np.random.default_rng(9)
+    failed = 0
+    for _ in range(8):
+        control, treatment = (
+            np.minimum(rng.lognormal(0, 1.5, (100, 150, n)), 400).mean(axis=2) for n in (90, 10)
+        )
+        gap = treatment - control
+        paired = np.stack([np.ones_like(gap), gap, gap * gap], axis=-1).cumsum(axis=1)
+        failed += int((log_e_asymptotic(paired) >= np.log(200)).any(axis=1).sum())
+    assert failed / 800 <= 0.01 + 3 * np.sqrt(0.01 / 800)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from penstock.schemas.gates import metrics
 from penstock.schemas.gates.metrics import MIN_BINS, ratio_of, whole_bins
@@ -120,6 +120,7 @@ def test_an_empty_arm_decides_nothing() -> None:
         assert log_e(np.array([]), some, 1.1, direction) <= 0.0
 
 
+@settings(deadline=None, max_examples=25)
 @given(seed=st.integers(0, 10**6), anchor=st.integers(8500, 9800))
 def test_any_anchor_is_at_most_as_strong_as_every_edge(seed: int, anchor: int) -> None:
     """Brackets only lose power: a coarse axis never shows what the full one does not."""
@@ -163,6 +164,7 @@ def block_shares(
     return Shares(n, share.cumsum(axis=0), (share * share).cumsum(axis=0))
 
 
+@pytest.mark.slow
 def test_blocks_of_equal_arms_do_not_fail_and_slow_ones_do() -> None:
     rng = np.random.default_rng(9)
     edges = edges_around(int(fine_bins_of(np.array([337.0]))[0]))

@@ -62,7 +62,7 @@ def test_a_lucky_or_unlucky_minute_is_not_enough() -> None:
     assert verdict.verdict == "UNDECIDED"
 
 
-@pytest.mark.parametrize("age", [10, 1000, 10_000])
+@pytest.mark.parametrize("age", [10, 4000])
 def test_age_does_not_make_it_slow(age: int) -> None:
     verdict = judged(gate(), minutes([5] * age + [40] * 20))
     assert verdict.verdict == "FAIL"

@@ -145,6 +145,12 @@ def test_scores_and_directions() -> None:
     assert parity.evaluate(gate(metric=lower), worse, table(acc=old)).verdict == "PASS"
 
 
+def test_a_range_whose_width_is_rounded() -> None:
+    score = {"kind": "score", "range": (0.1, 0.3), "margin": 0.01}
+    told = parity.evaluate(gate(metric=score), table(acc=[0.1] * 50), table(acc=[0.3] * 50))
+    assert told.verdict == "FAIL"
+
+
 def test_columns_that_cannot_be_what_the_specification_says() -> None:
     run, baseline = scored(0, 0, 100)
     with pytest.raises(ValueError, match="kind binary takes 0 and 1"):

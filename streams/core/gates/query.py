@@ -1,6 +1,6 @@
 """The queries of a live gate: raw rows become requests and units, summed per block, arm, stratum, worker.
 
-What is asked for is told by `Wanted` (streams/core/gates/interface.py). A block is the same whichever
+What is asked for is told by `Wanted` (interface.py). A block is the same whichever
 blocks are asked for with it: what decides about a row lies within `mature_s` of it, or, where units
 are sessions or users, within the epoch.
 
@@ -12,11 +12,15 @@ holds the requests that started within `mature_s` after that one and ended befor
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..schemas.gates.metrics import BIN_SHARE
-from .core.gates.interface import FINE_OFFSET, PPM, Wanted, WantedMetric
-from .core.sketch import INFINITE_BIN, LOG_GAMMA
+from ....schemas.gates.metrics import BIN_SHARE
+from ..sketch import INFINITE_BIN, LOG_GAMMA
+from .blocks import Key, Row
+from .interface import ARM_NAMES, CONTROL, FINE_OFFSET, PPM, TREATMENT, Wanted, WantedMetric
+from .split import Split
 
 LOOK_BACK_US = 86_400_000_000
 """How far back the first request of a session or user is looked for, at most."""
@@ -79,7 +83,7 @@ def parameters_of(wanted: Wanted, first_us: int, end_us: int, epoch_us: int) -> 
         since_us, gap_us = first_us - LOOK_BACK_US, 2 * LOOK_BACK_US
     dimensions = {
         f"{arm}_{name}": value
-        for arm, given in zip(("control", "treatment"), wanted.arms, strict=True)
+        for arm, given in zip(ARM_NAMES, wanted.arms, strict=True)
         for name, value in given.items()
     }
     return {
@@ -103,8 +107,8 @@ def per_request(wanted: Wanted) -> list[WantedMetric]:
     return [metric for metric in wanted.metrics if metric.per == "request"]
 
 
-def units_sql(wanted: Wanted) -> str:
-    """Units, and per rate those that carry it and bad ones.
+def units_sql(wanted: Wanted, split: Split | None = None) -> str:
+    """Units, and per rate those that carry it and bad ones; of one arm in buckets, with a split.
 
     Columns: block (its start, us), arm, stratum, worker_id, assigned, ahead_us, then `n<i>`, `bad<i>`.
     """
@@ -133,7 +137,7 @@ FROM (
                 (m, at) -> at = 1 OR m.1 - requests[at - 1].1 > {{gap:Int64}},
                 requests, arrayEnumerate(requests)
             ) AS openers
-        FROM ({_requests_sql(wanted)})
+        FROM ({_requests_sql(wanted, split)})
         GROUP BY unit
     )
     ARRAY JOIN openers AS opener
@@ -142,8 +146,8 @@ FROM (
 GROUP BY block, arm, stratum, worker_id"""
 
 
-def requests_sql(wanted: Wanted) -> str:
-    """Requests and the sums of what is counted per request.
+def requests_sql(wanted: Wanted, split: Split | None = None) -> str:
+    """Requests and the sums of what is counted per request; of one arm in buckets, with a split.
 
     Columns: block, arm, stratum, worker_id, and of metric i `n<i>` with `bad<i>`, with `bins<i>` (a
     pair of arrays), or with `a<i>`, `b<i>`, `aa<i>`, `ab<i>`, `bb<i>`.
@@ -151,18 +155,58 @@ def requests_sql(wanted: Wanted) -> str:
     sums = ", ".join(_sums(at, metric) for at, metric in enumerate(per_request(wanted)))
     return f"""
 SELECT started - started % {{block:Int64}} AS block, arm, stratum, worker_id, {sums}
-FROM ({_requests_sql(wanted)})
+FROM ({_requests_sql(wanted, split)})
 WHERE started >= {{first:Int64}} AND started < {{end:Int64}}
 GROUP BY block, arm, stratum, worker_id"""
 
 
-def _requests_sql(wanted: Wanted) -> str:
-    """Requests of both arms that ended before their block was closed."""
+def gathered(
+    wanted: Wanted, units: Iterable[Mapping[str, Any]], requests: Iterable[Mapping[str, Any]]
+) -> tuple[dict[Key, int], dict[Key, dict[str, Row]], int]:
+    """What the two queries answered, by row of a block.
+
+    Args:
+        wanted: what the gate needs.
+        units, requests: rows of `units_sql` and of `requests_sql`.
+
+    Returns:
+        Units assigned, sums of each metric, and by how many us a clock was ahead at most.
+    """
+    assigned: dict[Key, int] = {}
+    sums: dict[Key, dict[str, Row]] = defaultdict(dict)
+    ahead_us = 0
+    for row in units:
+        key = _key(row)
+        assigned[key] = int(row["assigned"])
+        ahead_us = max(ahead_us, int(row["ahead_us"]))
+        for at, metric in enumerate(per_unit(wanted)):
+            sums[key][metric.name] = {"n": int(row[f"n{at}"]), "bad": int(row[f"bad{at}"])}
+    for row in requests:
+        for at, metric in enumerate(per_request(wanted)):
+            sums[_key(row)][metric.name] = _told(metric, at, row)
+    return assigned, sums, ahead_us
+
+
+def _key(row: Mapping[str, Any]) -> Key:
+    return int(row["block"]), int(row["arm"]), str(row["stratum"]), str(row["worker_id"])
+
+
+def _told(metric: WantedMetric, at: int, row: Mapping[str, Any]) -> Row:
+    if metric.kind == "bins":
+        bins, counts = row[f"bins{at}"]
+        return {"n": int(row[f"n{at}"]), "bins": [*map(int, bins)], "counts": [*map(int, counts)]}
+    names = ("n", "bad") if metric.kind == "rate" else ("n", *_MOMENTS)
+    return {name: int(row[f"{name}{at}"]) for name in names}
+
+
+def _requests_sql(wanted: Wanted, split: Split | None) -> str:
+    """Requests of all arms that ended before their block was closed."""
     stratum = " || '|' || ".join(_STRATA[name] for name in wanted.strata) or "''"
     columns = sorted({column for metric in wanted.metrics for column in _columns(metric)})
     values = "".join(f", max(r.{name}) AS its_{name}" for name in columns)
     feedback = any(metric.field in ("unaccepted", "quality") for metric in wanted.metrics)
-    return f"""
+    arms = 2 if split is None else split.buckets
+    sql = f"""
     SELECT any(unit_key) AS unit, min(row_started) AS started, max(row_done) AS done,
         argMin(row_arm, row_done) AS arm, argMin(row_stratum, row_done) AS stratum,
         argMin(r.worker_id, row_done) AS worker_id, r.boot_id AS boot_id, min(r.seq) AS seq,
@@ -174,26 +218,30 @@ def _requests_sql(wanted: Wanted) -> str:
             row_done - toInt64(ifNull(latency_us, 0)) AS row_started,
             row_started - row_started % {{block:Int64}} + {{block:Int64}} + {{mature:Int64}}
                 AS row_closes,
-            {_KEYS[wanted.unit]} AS unit_key, {_arm_sql(wanted)} AS row_arm, {stratum} AS row_stratum
+            {_KEYS[wanted.unit]} AS unit_key, {_arm_sql(wanted, split)} AS row_arm,
+            {stratum} AS row_stratum
         FROM penstock.requests_rows FINAL
         WHERE ts >= fromUnixTimestamp64Micro({{since:Int64}}, 'UTC')
             AND ts < fromUnixTimestamp64Micro({{end:Int64}} + {{mature:Int64}}, 'UTC')
-            AND row_arm < 2 AND row_started >= {{since:Int64}}
+            AND row_arm < {arms} AND row_started >= {{since:Int64}}
             AND row_done < row_closes AND {{applied}}
     ) AS r{_FEEDBACK if feedback else ""}
     GROUP BY r.boot_id, if(r.request_id != '', r.request_id, toString(r.seq))"""
+    return sql if split is None else split.changed_sql(sql, columns)
 
 
-def _arm_sql(wanted: Wanted) -> str:
-    """0 for control, 1 for the treatment, 2 for neither."""
-    cases = [
-        f"{' AND '.join(f'{name} = {{{arm}_{name}:String}}' for name in given)}, {number}"
-        for number, (arm, given) in enumerate(
-            zip(("control", "treatment"), wanted.arms, strict=True)
-        )
-        if given
-    ]
+def _arm_sql(wanted: Wanted, split: Split | None) -> str:
+    """0 for control, 1 for the treatment, 2 for neither; or a bucket."""
+    if split is not None:
+        return split.bucket_sql(_is_of(wanted, split.arm))
+    cases = [f"{_is_of(wanted, arm)}, {arm}" for arm in (CONTROL, TREATMENT) if wanted.arms[arm]]
     return f"multiIf({', '.join(cases)}, 2)"
+
+
+def _is_of(wanted: Wanted, arm: int) -> str:
+    """Condition that a row is of an arm."""
+    name = ARM_NAMES[arm]
+    return " AND ".join(f"{column} = {{{name}_{column}:String}}" for column in wanted.arms[arm])
 
 
 def _columns(metric: WantedMetric) -> tuple[str, ...]:

@@ -1,0 +1,95 @@
+"""Cases as frames of their workers, sent slice by slice of event time, as a fleet would."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import yaml
+from penstock.schemas.frames import FrameHeader, encode_frame
+from penstock.tests.zoo.case import Case
+from penstock.tests.zoo.traffic import SECOND_US, Event, events, traffic_of
+
+FRAMES = {"Content-Type": "application/vnd.penstock.frames"}
+SLICE_S = 300
+AFTER_S = 600
+"""Event time after the last case ends, in which everything closes."""
+CLOCK = "zoo-clock"
+
+
+def configuration(cases: Sequence[Case]) -> str:
+    """A penstock.yaml with the gates of these cases."""
+    return yaml.safe_dump({"gates": [case.specification() for case in cases]})
+
+
+def length_s(cases: Sequence[Case]) -> int:
+    """Event time that all of them take, with the end."""
+    longest = max(traffic_of(case.traffic, case.seed).minutes for case in cases)
+    return int(longest * 60) + AFTER_S
+
+
+def bodies(cases: Sequence[Case], start_us: int) -> Iterator[bytes]:
+    """One body of frames per slice; every worker closes its boot with its last row.
+
+    A worker that only goes on to tell the time keeps the watermark moving to the end.
+
+    Args:
+        cases: live ones; all begin at once.
+        start_us: when.
+    """
+    boots: dict[tuple[str, str], list[Event]] = defaultdict(list)
+    for case in cases:
+        for row in events(traffic_of(case.traffic, case.seed), case.id, start_us):
+            boots[row["event"], row["worker_id"]].append(row)
+        marker = {"ts": start_us, "release": "zoo", "model": case.id, "variant": "canary"}
+        boots["release", f"{case.id}-deploy"].append({"event": "release", **marker})
+    for rows in boots.values():
+        rows.sort(key=lambda row: row["ts"])
+    sent = dict.fromkeys(boots, 0)
+    for end_s in range(SLICE_S, length_s(cases) + SLICE_S, SLICE_S):
+        end_us = start_us + end_s * SECOND_US
+        frames = [_clock(end_us)]
+        for boot, rows in boots.items():
+            first = sent[boot]
+            last = first
+            while last < len(rows) and rows[last]["ts"] < end_us:
+                last += 1
+            if first < len(rows):
+                frames.append(_frame(boot, rows, first, last, end_us))
+            sent[boot] = last
+        yield b"".join(frames)
+
+
+def _frame(
+    boot: tuple[str, str], rows: Sequence[Mapping[str, Any]], first: int, last: int, clock_us: int
+) -> bytes:
+    """Rows `first` up to `last` of a boot; without any, a sign of life."""
+    kind, worker = boot
+    header = FrameHeader(
+        kind=kind if last > first else "control",  # type: ignore[arg-type]  # told by its rows
+        worker_id=worker,
+        boot_id=f"{worker}-{kind}",
+        seq0=first,
+        count=last - first,
+        next_seq=last,
+        clock_us=clock_us,
+        closing=last == len(rows),
+    )
+    return encode_frame(header, [_bare(row) for row in rows[first:last]])
+
+
+def _clock(end_us: int) -> bytes:
+    header = FrameHeader(
+        kind="control", worker_id=CLOCK, boot_id=CLOCK, seq0=0, count=0, next_seq=0, clock_us=end_us
+    )
+    return encode_frame(header, [])
+
+
+def _bare(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what the frame's header says."""
+    return {
+        name: value
+        for name, value in row.items()
+        if name not in ("event", "worker_id", "boot_id", "seq")
+    }
