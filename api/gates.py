@@ -8,9 +8,10 @@ from fastapi import APIRouter, Query, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
+from ..streams.core.gating import marked_by
 from .answers import Answer
 from .gates_models import GateId
-from .gates_verdicts import Body, Verdicts, dimensions_of
+from .gates_verdicts import Body, Verdicts
 from .gates_waiting import DECIDED, Waiting
 from .models import GatesAnswer, VerdictAnswer
 from .parameters import Ask, Wait
@@ -66,7 +67,7 @@ class Gates:
                     {
                         "id": name,
                         "kind": gate.kind,
-                        "filter": dimensions_of(gate),
+                        "filter": marked_by(gate),
                         "spec": gate.model_dump(mode="json"),
                         "latest": latest[name],
                     }

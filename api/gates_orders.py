@@ -13,10 +13,11 @@ from fastapi.concurrency import run_in_threadpool
 from ..schemas.errors import InvalidQuery, NotFound
 from ..schemas.gates.budget import BudgetGate
 from ..schemas.ports import Receipt
+from ..streams.core.gating import marked_by
 from .answers import Answer
 from .auth import caller_of
 from .gates_models import GateId, OverrideAnswer, OverrideBody, ResetAnswer, ResetBody
-from .gates_verdicts import OVERRIDES, SHOWN, Body, dimensions_of
+from .gates_verdicts import OVERRIDES, SHOWN, Body
 from .gates_waiting import Waiting
 from .journal import Journal, SignalStore
 from .problems import described
@@ -94,7 +95,7 @@ class Orders:
         return {
             "event": "release",
             "ts": self._wall_us(),
-            **dimensions_of(gate),
+            **marked_by(gate),
             "release": release or "unnamed",
             "stage": RESET_STAGE,
             "note": f"{order['who']}: {order['reason']}",

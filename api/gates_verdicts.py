@@ -22,7 +22,7 @@ from ..streams.core.gates.interface import Context as QueryContext
 from ..streams.core.gates.interface import no_inputs
 from ..streams.core.gates.live import advance, begin
 from ..streams.core.gates.verdict import iso
-from ..streams.core.gating import GATE_DIMENSIONS, Epoch, Marker, current_epoch
+from ..streams.core.gating import MARKERS_SQL, Epoch, Marker, epoch_of, marked_by, marker_of
 from ..streams.core.tiles import SECOND_US
 from .queries import BOUNDED
 
@@ -110,7 +110,7 @@ class Verdicts:
     def _epochs(self) -> dict[str, tuple[Epoch, str | None]]:
         """The epoch of each gate by the stored release markers, and whose it is."""
         markers = stored_markers(self._store)
-        return {name: epoch_of(gate, markers) for name, gate in self.gates.items()}
+        return {name: life_of(gate, markers) for name, gate in self.gates.items()}
 
     def _overrides(self) -> dict[str, Body]:
         """The override of each gate that is in force, the last one of several."""
@@ -135,41 +135,18 @@ def stored_markers(store: StoreReader) -> list[Marker]:
     Raises:
         StoreError: the store is away.
     """
-    rows = store.query(
-        f"SELECT toUnixTimestamp64Micro(t.ts) AS ts, {', '.join(GATE_DIMENSIONS)}, "
-        f"attributes['gate'] AS gate, variant_share FROM penstock.releases AS t {BOUNDED}"
-    )
-    return [
-        Marker(
-            int(row["ts"]),
-            {name: str(row[name]) for name in GATE_DIMENSIONS if row[name]},
-            str(row["gate"]),
-            row["variant_share"],
-        )
-        for row in rows
-    ]
+    return [marker_of(row) for row in store.query(f"{MARKERS_SQL} {BOUNDED}")]
 
 
-def dimensions_of(gate: LiveGate) -> dict[str, str]:
-    """What a release marker must state to begin an epoch of a gate: its filter, or its treatment."""
+def life_of(gate: LiveGate, markers: Sequence[Marker]) -> tuple[Epoch, str | None]:
+    """The epoch that the markers put a gate in, and the release whose marker is the newest in it."""
     if isinstance(gate, BudgetGate):
-        return {}
-    arm = gate.filter if isinstance(gate, AbsoluteGate) else gate.treatment
-    return {name: value for name, value in arm.given().items() if name in GATE_DIMENSIONS}
-
-
-def epoch_of(gate: LiveGate, markers: Sequence[Marker]) -> tuple[Epoch, str | None]:
-    """The epoch that the markers put a gate in, and the release whose marker is the newest in it.
-
-    The budget of an objective goes on over releases: its gate has no epochs.
-    """
-    if isinstance(gate, BudgetGate):
-        return Epoch(), None
-    wanted = dimensions_of(gate)
+        return epoch_of(gate, markers), None
+    wanted = marked_by(gate)
     mine = [marker for marker in markers if not marker.gate and marker.matches(wanted)]
     newest = max(mine, key=lambda marker: marker.ts_us, default=None)
     release = None if newest is None else newest.dimensions.get("release")
-    return current_epoch(markers, wanted, gate.id), release
+    return epoch_of(gate, markers), release
 
 
 def not_evaluated(gate: LiveGate, watermark_us: int, epoch: Epoch) -> Body:

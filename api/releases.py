@@ -12,10 +12,10 @@ from pydantic import Field
 from ..schemas.errors import NotFound
 from ..schemas.ports import StoreReader
 from ..streams.core.gates.verdict import iso
-from ..streams.core.gating import Marker
+from ..streams.core.gating import Marker, marked_by
 from .answers import Answer
 from .gates_models import GoodReleaseAnswer
-from .gates_verdicts import Verdicts, dimensions_of, stored_markers
+from .gates_verdicts import Verdicts, stored_markers
 from .models import ReleasesAnswer
 from .parameters import Ask, Time
 from .problems import described
@@ -135,7 +135,7 @@ class Releases:
             for marker in stored_markers(self._store)
             if not marker.gate and marker.dimensions.get("model") == ask.model
         ]
-        filters = {name: dimensions_of(gate) for name, gate in chosen.items()}
+        filters = {name: marked_by(gate) for name, gate in chosen.items()}
         found = last_known_good(markers, self._decisions(list(chosen)), filters, ask.other_than)
         if found is None:
             raise NotFound(

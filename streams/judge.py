@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -13,7 +13,7 @@ from ..schemas.gates.absolute import AbsoluteGate
 from ..schemas.gates.budget import BudgetGate
 from .core.gates.absolute import CoverageState
 from .core.gates.verdict import Verdict
-from .core.gating import GATE_DIMENSIONS, Marker
+from .core.gating import MARKERS_SQL, Marker, marker_of
 from .core.pipeline import Closing
 from .core.shard import Shard
 from .core.slices import COVERAGE, FLEET
@@ -61,12 +61,7 @@ def stored_markers(store: Store) -> list[Marker]:
     Raises:
         StoreError: the store is away.
     """
-    columns = ", ".join(GATE_DIMENSIONS)
-    rows = store.query(
-        f"SELECT toUnixTimestamp64Micro(t.ts) AS ts, {columns}, attributes['gate'] AS gate,"
-        " variant_share AS share FROM penstock.releases AS t"
-    )
-    return [Marker(int(row["ts"]), _stated(row), str(row["gate"]), row["share"]) for row in rows]
+    return [marker_of(row) for row in store.query(MARKERS_SQL)]
 
 
 class Judge:
@@ -163,7 +158,3 @@ class Judge:
         share = float(columns["coverage"][0])  # type: ignore[arg-type]
         state = cast(CoverageState, columns["coverage_state"][0])
         return (None if share != share else share), state
-
-
-def _stated(row: Mapping[str, Any]) -> dict[str, str]:
-    return {name: str(row[name]) for name in GATE_DIMENSIONS if row[name]}

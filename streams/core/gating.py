@@ -68,6 +68,19 @@ class Marker:
         return all(self.dimensions.get(name) == value for name, value in wanted.items())
 
 
+MARKERS_SQL = (
+    f"SELECT toUnixTimestamp64Micro(t.ts) AS ts, {', '.join(GATE_DIMENSIONS)},"
+    " attributes['gate'] AS gate, variant_share FROM penstock.releases AS t"
+)
+"""Every release marker, as rows for `marker_of`."""
+
+
+def marker_of(row: Mapping[str, Any]) -> Marker:
+    """A row of `MARKERS_SQL`."""
+    stated = {name: str(row[name]) for name in GATE_DIMENSIONS if row[name]}
+    return Marker(int(row["ts"]), stated, str(row["gate"]), row["variant_share"])
+
+
 @dataclass(frozen=True, slots=True)
 class Epoch:
     """One life of a gate: its number, counting from 0, and where it starts in event time."""

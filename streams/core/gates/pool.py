@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -102,7 +103,7 @@ def joined(one: GateInputs, other: GateInputs) -> GateInputs:
 
 
 def _picked(metric: MetricRows, rows: IntArray) -> MetricRows:
-    columns = {name: getattr(metric, name) for name in _SUMS}
+    columns: dict[str, Any] = {name: getattr(metric, name) for name in _SUMS}
     return MetricRows(
         **{name: None if found is None else found[rows] for name, found in columns.items()},
         bins=None if metric.bins is None else [metric.bins[row] for row in rows],
@@ -111,7 +112,7 @@ def _picked(metric: MetricRows, rows: IntArray) -> MetricRows:
 
 
 def _joined(one: MetricRows, other: MetricRows, row: IntArray, size: int) -> MetricRows:
-    sums = {
+    sums: dict[str, Any] = {
         name: _added(row, size, np.concatenate([getattr(one, name), getattr(other, name)]))
         for name in _SUMS
         if getattr(one, name) is not None

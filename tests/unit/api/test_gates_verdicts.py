@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from penstock.api.gates_verdicts import dimensions_of, epoch_of, not_evaluated
+from penstock.api.gates_verdicts import life_of, not_evaluated
 from penstock.api.models import VerdictAnswer
 from penstock.schemas.gates import Gate
-from penstock.streams.core.gating import Epoch, Marker
+from penstock.streams.core.gating import Epoch, Marker, marked_by
 from pydantic import TypeAdapter
 
 SECOND = 1_000_000
@@ -50,17 +50,17 @@ def test_no_data_with_every_key_of_an_answer(spec: dict[str, Any]) -> None:
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: str(spec["kind"]))
 def test_markers_of_its_arm_begin_its_epochs(spec: dict[str, Any]) -> None:
     asked = gate(spec)
-    assert dimensions_of(asked) == ARM
+    assert marked_by(asked) == ARM
     markers = [
         Marker(10 * SECOND, ARM | {"release": "r1"}),
         Marker(20 * SECOND, {"model": "m", "variant": "control", "release": "r0"}),
         Marker(30 * SECOND, ARM | {"release": "r2"}),
         Marker(40 * SECOND, {}, "g"),
     ]
-    assert epoch_of(asked, markers[:2]) == (Epoch(1, 10 * SECOND), "r1")
-    assert epoch_of(asked, markers) == (Epoch(3, 40 * SECOND), "r2")
-    assert epoch_of(asked, []) == (Epoch(), None)
+    assert life_of(asked, markers[:2]) == (Epoch(1, 10 * SECOND), "r1")
+    assert life_of(asked, markers) == (Epoch(3, 40 * SECOND), "r2")
+    assert life_of(asked, []) == (Epoch(), None)
 
 
 def test_a_budget_goes_on_over_releases() -> None:
-    assert epoch_of(gate(BUDGET), [Marker(10 * SECOND, ARM | {"release": "r1"})]) == (Epoch(), None)
+    assert life_of(gate(BUDGET), [Marker(10 * SECOND, ARM | {"release": "r1"})]) == (Epoch(), None)
