@@ -34,10 +34,11 @@ $(VENV)/dev: $(VENV)/server requirements/dev.lock
 demo: $(VENV)/server ## replay an hour of real traffic with a canary, watch it, get the verdict
 	@$(BIN)/penstock demo $(ARGS)
 
-# Unit tests share nothing, so two run at a time; what starts processes has the machine to itself.
+# Two tests run at a time; those that kill processes and wait for others have the machine to themselves.
 test: $(VENV)/dev .build/package/penstock browser kafka prometheus ## every test
 	@PATH="$(TOOLS):$$PATH" $(BIN)/python -m pytest tests/unit -n 2 --dist worksteal --cov --cov-report= $(ARGS)
-	@PATH="$(TOOLS):$$PATH" $(BIN)/python -m pytest --ignore tests/unit --cov --cov-append --cov-report=term $(ARGS)
+	@PATH="$(TOOLS):$$PATH" $(BIN)/python -m pytest --ignore tests/unit --ignore tests/faults -n 2 --dist loadfile --cov --cov-append --cov-report= $(ARGS)
+	@PATH="$(TOOLS):$$PATH" $(BIN)/python -m pytest tests/faults --cov --cov-append --cov-report=term $(ARGS)
 
 test-fast: $(VENV)/dev ## the inner loop, under two minutes
 	@PENSTOCK_EXAMPLES=$${PENSTOCK_EXAMPLES:-4} $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not browser" tests/unit tests/contract $(ARGS)

@@ -68,7 +68,8 @@ def serve_notify(options: NotifyOptions) -> dict[str, int]:
 
 
 def _once(store: Store, feed: ConfigurationFeed) -> dict[str, int]:
-    feed.look()
+    with contextlib.suppress(StoreError):  # whoever is to be told will need the store, and say so
+        feed.look()
     notifier = notifier_of(store, feed.configuration(), os.environ)
     if notifier is None:
         log.info(NOBODY)

@@ -43,6 +43,7 @@ class BacktestBody(_Body):
     )
     change: ChangeBody | None = Field(None, description="Of inject.")
     runs: int = Field(200, ge=1, le=5000, description="Of aa and inject.")
+    max_s: float = Field(60.0, gt=0, le=900, description="Runs begin for so many seconds at most.")
     seed: int = Field(1, ge=0, lt=2**31)
     share: float | None = Field(
         None, gt=0, lt=1, description="Of the treatment; that of the gate, or 0.5."

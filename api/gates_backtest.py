@@ -34,7 +34,6 @@ from .parameters import parse_time
 from .problems import described
 
 MAX_BLOCKS = 20_000
-BUDGET_S = 40.0  # of the runs of one answer
 _GATE: TypeAdapter[Gate] = TypeAdapter(Gate)
 Body = dict[str, Any]
 
@@ -148,7 +147,7 @@ class Backtests:
             changed = traffic(self._store, wanted, first_us, end_us, replace(split, change=change))
         draws = _draws(spec, wanted, len(plain.end_us), split.buckets, body)
         found: list[Run] = []
-        until_s = self._monotonic_s() + BUDGET_S
+        until_s = self._monotonic_s() + body.max_s
         for run in runs(spec, plain, changed, draws):
             found.append(run)
             if self._monotonic_s() > until_s:

@@ -80,10 +80,7 @@ def first_periods(
         for direction, alphas in tests.items()
         for alpha in alphas
     }
-    arms = [
-        _Arm(rng, latency, latency.workers[0], streams, math.log(latency.slower), 0),
-        _Arm(rng, latency, latency.workers[1], streams, 0.0, latency.margin_bins),
-    ]
+    arms = arms_of(rng, latency, streams)
     for period in range(1, latency.periods + 1):
         treatment, control = (arm.next_period() for arm in arms)
         for direction, alphas in tests.items():
@@ -150,6 +147,14 @@ def _by_counts(
 
 def _streams(shares: Shares, streams: IntArray) -> Shares:
     return Shares(shares.n[streams], shares.below[streams], shares.squares[streams])
+
+
+def arms_of(rng: np.random.Generator, latency: Latency, streams: int) -> tuple[_Arm, _Arm]:
+    """Treatment and control before the first period."""
+    return (
+        _Arm(rng, latency, latency.workers[0], streams, math.log(latency.slower), 0),
+        _Arm(rng, latency, latency.workers[1], streams, 0.0, latency.margin_bins),
+    )
 
 
 class _Arm:

@@ -47,7 +47,8 @@ class Watch:
         self._recent[self._minutes % HELD] = bad
         self._minutes += 1
         limit = float(LIMIT) * PER_MINUTE
-        held = (self._recent.sum(axis=0) > HELD * limit) & (bad > limit)
+        oldest = self._recent[self._minutes % HELD]
+        held = (oldest > limit) & (self._recent.sum(axis=0) > HELD * limit) & (bad > limit)
         held &= self._minutes >= HELD
         fails = held & (self._since_alarm < REMEMBERED_S)
         return fails.astype(np.float64), held.astype(np.float64)

@@ -89,13 +89,13 @@ class Configuration(_Model):
     def rules(self) -> tuple[AlertRule, ...]:
         """Alert rules: those that are written, and those that other sections bring along."""
         written = (*self.alerts.rules, *self.catalogue_rules)
-        brought = implied_rules(self.objectives, self.costs.budgets, self.drift, written)
+        brought = implied_rules(self.objectives, self.costs, self.drift, written)
         return (*written, *brought)
 
     @cached_property
     def signals(self) -> tuple[SignalId, ...]:
         """Kind and id of every signal that is computed."""
-        found = signal_ids(self.objectives, self.costs.budgets, self.drift)
+        found = signal_ids(self.objectives, self.costs, self.drift)
         return tuple(found)
 
     @cached_property
@@ -120,7 +120,7 @@ class Configuration(_Model):
     def has_signals(self) -> bool:
         """Whether there is anything to evaluate beside windows and gates."""
         drift = self.drift.monitors or self.drift.detectors
-        return bool(self.rules or self.objectives or self.costs.budgets or drift)
+        return bool(self.rules or self.objectives or self.costs.watches or drift)
 
 
 def load(path: Path | None) -> Configuration:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .alerts.rules import AlertRule, Signal
-from .costs.budgets import Budget
+from .costs.section import Costs
 from .drift.monitors import DriftConfiguration, DriftMonitor
 from .slo.objective import Composite, Objective
 
@@ -19,7 +19,11 @@ Problem = tuple[tuple[int | str, ...], str]
 _LONGEST = 64 - len(".budget")  # rules that are brought along are named after it
 _LONGEST_MONITOR = 64 - len(".missing-high")
 _NAMED = {"drift": ("drift", "a monitor"), "detector": ("drift", "a detector")}
-_LONGEST_DETECTOR = 64 - len(".alarm")
+_LONGEST_OF = {
+    "detector": ("drift", 64 - len(".alarm")),
+    "spend_limit": ("costs", 64 - len(".spend-limit")),
+    "capacity": ("costs", 64 - len(".capacity")),
+}
 
 
 def burn_signals(objective: Objective) -> list[str]:
@@ -43,7 +47,7 @@ def drift_signals(monitor: DriftMonitor) -> list[str]:
 
 def signal_ids(
     slos: Iterable[Objective | Composite],
-    budgets: Iterable[Budget],
+    costs: Costs,
     drift: DriftConfiguration,
 ) -> list[SignalId]:
     """Kind and id of every signal that is computed; one that is there twice is a mistake."""
@@ -52,7 +56,9 @@ def signal_ids(
         if isinstance(slo, Objective):
             found += [("budget", slo.id), ("burn_rate", slo.id)]
             found += [("burn_rate", name) for name in burn_signals(slo)]
-    found += [("budget", budget.id) for budget in budgets]
+    found += [("budget", budget.id) for budget in costs.budgets]
+    found += [("spend_limit", limit.id) for limit in costs.spend_limits]
+    found += [("capacity", forecast.id) for forecast in costs.forecasts]
     found += [("drift", name) for monitor in drift.monitors for name in drift_signals(monitor)]
     return found + [("detector", detector.id) for detector in drift.detectors]
 
@@ -75,9 +81,9 @@ def signal_problems(rules: Sequence[AlertRule], known: Sequence[SignalId]) -> It
     for kind, name in known:
         if kind == "budget" and len(name) > _LONGEST:
             yield ("slos",), f"{name} is longer than {_LONGEST} characters, and names alert rules"
-        if kind == "detector" and len(name) > _LONGEST_DETECTOR:
-            most = f"{name} is longer than {_LONGEST_DETECTOR} characters"
-            yield ("drift",), f"{most}, and names alert rules"
+        where, most = _LONGEST_OF.get(kind, ("", 64))
+        if len(name) > most:
+            yield (where,), f"{name} is longer than {most} characters, and names alert rules"
         monitor = name.removesuffix(".missing")
         if kind == "drift" and monitor != name and len(monitor) > _LONGEST_MONITOR:
             most = f"{monitor} is longer than {_LONGEST_MONITOR} characters"
@@ -95,11 +101,11 @@ def signal_problems(rules: Sequence[AlertRule], known: Sequence[SignalId]) -> It
 
 def implied_rules(
     slos: Iterable[Objective | Composite],
-    budgets: Iterable[Budget],
+    costs: Costs,
     drift: DriftConfiguration,
     rules: Iterable[AlertRule],
 ) -> tuple[AlertRule, ...]:
-    """The rules that objectives, budgets and monitors bring along, unless a rule watches the signal."""
+    """The rules that objectives, costs and monitors bring along, unless a rule watches the signal."""
     watched: set[SignalId] = {
         (rule.condition.kind, rule.condition.id)
         for rule in rules
@@ -107,7 +113,7 @@ def implied_rules(
     }
     found = [
         *_of_objectives(slos, watched),
-        *_of_budgets(budgets, watched),
+        *_of_costs(costs, watched),
         *_of_monitors(drift, watched),
     ]
     taken = {rule.id for rule in rules}
@@ -136,11 +142,20 @@ def _of_objectives(
                 )  # fmt: skip
 
 
-def _of_budgets(budgets: Iterable[Budget], watched: set[SignalId]) -> Iterator[AlertRule]:
-    for budget in budgets:
+def _of_costs(costs: Costs, watched: set[SignalId]) -> Iterator[AlertRule]:
+    for budget in costs.budgets:
         if ("budget", budget.id) not in watched:
             summary = f"budget {budget.id}, {budget.usd} USD per {budget.period}: {{{{ value }}}}"
             yield _rule(f"{budget.id}.budget", "cost", "budget", budget.id, "warning", 0, summary)
+    for limit in costs.spend_limits:
+        if ("spend_limit", limit.id) not in watched:
+            rule_id, who = f"{limit.id}.spend-limit", f"{{{{ labels.{limit.by} }}}}"
+            summary = f"{who}: {{{{ value }}}}"
+            yield _rule(rule_id, "cost", "spend_limit", limit.id, "warning", 0, summary)
+    for forecast in costs.forecasts:
+        if ("capacity", forecast.id) not in watched:
+            rule_id, summary = f"{forecast.id}.capacity", f"{forecast.id}: {{{{ value }}}}"
+            yield _rule(rule_id, "capacity", "capacity", forecast.id, "warning", 0, summary)
 
 
 def _of_monitors(drift: DriftConfiguration, watched: set[SignalId]) -> Iterator[AlertRule]:

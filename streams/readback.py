@@ -13,7 +13,7 @@ from .core.boots import Boot, LedgerEntry
 from .core.delta import Cuts, Source
 from .core.history import Load
 from .core.ingest import TABLES
-from .core.metrics import REQUEST_SKETCHES
+from .core.metrics import BIN_BITS, REQUEST_SKETCHES
 from .core.slices import DIMENSIONS, Slice, SliceRegistry, stored_slice
 from .core.tiles import SECOND_US, Span, Tile
 from .publish import tiles_from
@@ -64,7 +64,7 @@ def applied_sql(cuts: Cuts, alias: str = "t.") -> tuple[str, dict[str, Any]]:
     return f"toInt64({alias}offset) <= {sql}", parameters
 
 
-def _between(after: Cuts, upto: Cuts, alias: str = "t.") -> str:
+def between_sql(after: Cuts, upto: Cuts, alias: str = "t.") -> str:
     """SQL condition: the row was applied, and not yet at the cuts before."""
     parts = [
         f"({alias}incarnation = {source[0]} AND {alias}partition = {source[1]}"
@@ -128,19 +128,28 @@ def signal_tiles(
     length_s: int,
     start_s: int,
     end_s: int,
+    metrics: Sequence[int] = (),
 ) -> Iterator[Mapping[Span, Tile]]:
-    """Some keys of some slices of a shard's tiles of one length that start within [start_s, end_s)."""
+    """Some keys of some slices of a shard's tiles of one length that start within [start_s, end_s).
+
+    `metrics` asks for all keys of these metrics beside `keys`: the bins of a sketch.
+    """
+    wanted = (
+        f"(has({{keys:Array(UInt32)}}, key)"
+        f" OR has({{metrics:Array(UInt32)}}, bitShiftRight(key, {BIN_BITS})))"
+    )
     for low_s in range(start_s, end_s, length_s * TILES_AT_ONCE):
         table = store.arrow(
             f"SELECT pane_s, toUnixTimestamp(pane_start) AS start_s, grouping, {_DIMENSIONS},"
-            " arrayFilter((key) -> has({keys:Array(UInt32)}, key), keys) AS keys,"
-            " arrayFilter((count, key) -> has({keys:Array(UInt32)}, key), t.counts, t.keys) AS counts"
+            f" arrayFilter((key) -> {wanted}, keys) AS keys,"
+            f" arrayFilter((count, key) -> {wanted}, t.counts, t.keys) AS counts"
             " FROM penstock.panes_rows AS t FINAL WHERE pane_s = {length:UInt32}"
             " AND pane_start >= toDateTime({low:UInt32}) AND pane_start < toDateTime({high:UInt32})"
             f" AND partition = {{shard:UInt32}} AND (grouping, {_DIMENSIONS}) IN {{slices:Array(Tuple("
             f"{', '.join(['String'] * (len(DIMENSIONS) + 1))}))}}",
             {
                 "keys": list(keys),
+                "metrics": list(metrics),
                 "length": length_s,
                 "low": max(low_s, 0),
                 "high": min(low_s + length_s * TILES_AT_ONCE, end_s),
@@ -190,7 +199,7 @@ def rows_above(store: Store, kind: EventName, after: Cuts, upto: Cuts) -> pa.Tab
     """Rows of a kind that were applied since the cuts before."""
     return store.arrow(
         f"SELECT {_TIME}, {_COLUMNS[kind]} FROM penstock.{TABLES[kind]}_rows AS t FINAL"
-        f" WHERE {_between(after, upto)}"
+        f" WHERE {between_sql(after, upto)}"
     )
 
 
@@ -207,7 +216,7 @@ _JOINED = (
 
 def joined_feedback(store: Store, after: Cuts, upto: Cuts) -> pa.Table:
     """Pairs of feedback and request, both applied, of which at least one was not at the cuts before."""
-    new = _between(after, upto, "")
+    new = between_sql(after, upto, "")
     applied, parameters = applied_sql(upto, "")
     # Two questions, so that in each an index finds the rows.
     named = f"request_id IN (SELECT request_id FROM penstock.feedback_rows WHERE {new})"
@@ -238,8 +247,8 @@ def joined_feedback_between(store: Store, start_s: int, end_s: int | None, upto:
 def panes_touched(store: Store, after: Cuts, upto: Cuts, closed_s: int) -> set[int]:
     """Starts of closed panes in which a row, feedback or coverage was applied since some cuts."""
     pane = "intDiv(toUnixTimestamp({}), 10) * 10"
-    new = _between(after, upto, "")
-    of_feedback, of_request = _between(after, upto, "f."), _between(after, upto, "r.")
+    new = between_sql(after, upto, "")
+    of_feedback, of_request = between_sql(after, upto, "f."), between_sql(after, upto, "r.")
     request = (
         f"SELECT request_id, {pane.format('ts')} AS pane, offset, incarnation, partition"
         " FROM penstock.requests_rows"
@@ -277,7 +286,7 @@ _LEDGER = (
 
 def ledger_above(store: Store, after: Cuts, upto: Cuts) -> list[LedgerEntry]:
     """Frames that were applied since the cuts before, in order."""
-    rows = store.query(f"{_LEDGER} WHERE {_between(after, upto, '')} {_ORDER}")
+    rows = store.query(f"{_LEDGER} WHERE {between_sql(after, upto, '')} {_ORDER}")
     return [LedgerEntry(**_ranged(row)) for row in rows]
 
 

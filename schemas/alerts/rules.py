@@ -112,7 +112,7 @@ class Signal(Model):
     Without `limit` the signal's own judgement counts, else its value is compared.
     """
 
-    kind: Literal["burn_rate", "drift", "budget", "detector"]
+    kind: Literal["burn_rate", "drift", "budget", "detector", "spend_limit", "capacity"]
     id: Id
     limit: Limit | None = None
 

@@ -26,6 +26,11 @@ class Costs(Section):
     spend_limits: tuple[SpendLimit, ...] = ()
     forecasts: tuple[CapacityForecast, ...] = ()
 
+    @property
+    def watches(self) -> bool:
+        """Whether there is anything to evaluate."""
+        return bool(self.budgets or self.spend_limits or self.forecasts)
+
     @model_validator(mode="after")
     def _consistent(self) -> Costs:
         by_model(self.prices)

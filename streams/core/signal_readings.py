@@ -6,10 +6,13 @@ import math
 from collections.abc import Iterator
 
 from ...schemas.costs.budgets import Budget
+from ...schemas.costs.capacity import CapacityForecast
 from ...schemas.signals import burn_signals
 from ...schemas.slo.objective import Objective
 from .alerts.signals import SignalReading
 from .costs.budget import BudgetStatus
+from .costs.capacity import Saturation
+from .costs.limits import LimitLook
 from .slo.burn import BurnStatus
 from .slo.status import ObjectiveStatus
 
@@ -63,3 +66,33 @@ def of_budget(budget: Budget, status: BudgetStatus, at_s: int) -> SignalReading:
         unit="ratio",
         note=f"of the budget of the {budget.period} is " + ("spent" if exceeded else "expected"),
     )
+
+
+def of_limit(look: LimitLook) -> Iterator[SignalReading]:
+    """The signal of a spend limit: of each key that it tells of, the share of the limit."""
+    spec = look.spec
+    for item in (*look.keys, *look.left):
+        yield SignalReading(
+            "spend_limit", spec.id, look.at_s, {spec.by: item.key}, item.since_s is not None,
+            item.spent / spec.nanousd, 1.0, unit="ratio",
+            note=f"of the {spec.usd} USD allowed in {spec.window_s} s is spent",
+        )  # fmt: skip
+
+
+def of_forecast(spec: CapacityForecast, found: Saturation, at_s: int) -> SignalReading:
+    """The signal of a forecast: time until the fleet is full, or how far ahead it is not.
+
+    It is broken where the expected load, not only the early end of the interval, gets there.
+    """
+    full = found.state == "saturated"
+    until_s = 0 if full else found.estimate_s
+    known = found.state != "unknown"
+    value = until_s if until_s is not None else found.horizon_s
+    what = f"{found.reason} is full" if full else f"until {found.signal} is full"
+    if known and until_s is None:
+        what = "ahead the fleet is not expected to be full"
+    return SignalReading(
+        "capacity", spec.id, at_s, spec.filter.given(),
+        until_s is not None if known else None, float(value) if known else None,
+        float(spec.horizon_s), unit="s", note=what,
+    )  # fmt: skip

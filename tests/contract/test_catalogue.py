@@ -11,7 +11,7 @@ import pytest
 from penstock.tests.contract import catalogue_feed as feed
 from penstock.tests.contract.deployments import embedded
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 Fired = dict[str, list[tuple[int, dict[str, str]]]]
 """By rule: event time in seconds and labels of each alert that fired."""

@@ -12,7 +12,7 @@ from penstock.tests.zoo.case import Case
 from penstock.tests.zoo.traffic import SECOND_US, Event, events, traffic_of
 
 FRAMES = {"Content-Type": "application/vnd.penstock.frames"}
-SLICE_S = 300
+SLICE_S = 600
 AFTER_S = 600
 """Event time after the last case ends, in which everything closes."""
 CLOCK = "zoo-clock"

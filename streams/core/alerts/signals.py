@@ -62,7 +62,7 @@ class SignalReading:
         value, limit, n, unit, note: as in `Reading`.
     """
 
-    kind: Literal["burn_rate", "drift", "budget", "detector"]
+    kind: Literal["burn_rate", "drift", "budget", "detector", "spend_limit", "capacity"]
     id: str
     at_s: int
     labels: Mapping[str, str] = field(default_factory=dict)

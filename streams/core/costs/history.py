@@ -58,13 +58,14 @@ def history_of(spec: CapacityForecast, series: Series, end_s: int, since_s: int)
     first_s = series.first_s
     if first_s is None or first_s >= end_s:
         raise TooLittle("no_history")
-    first_s = max(first_s, since_s)
     hour_s = end_s // HOUR_S * HOUR_S
-    days = min((hour_s - first_s) // DAY_S, MOST_DAYS)
+    days = min((hour_s - max(first_s, since_s)) // DAY_S, MOST_DAYS)
     if days >= 2:
         bins, step_s = series.bins(hour_s - days * DAY_S, hour_s, HOUR_S), HOUR_S
     else:
-        bins, step_s = _minutes(series, max(first_s, end_s - SHORT_S), end_s)
+        # The first hour may have begun in its middle.
+        minute_s = end_s if series.first_minute_s is None else series.first_minute_s
+        bins, step_s = _minutes(series, max(minute_s, since_s, end_s - SHORT_S), end_s)
     if bins.known.mean() < LEAST_KNOWN:
         raise TooLittle("gaps")
     return _shares(spec, bins, step_s, days >= 2)

@@ -44,10 +44,22 @@ _COUNTERS: Mapping[str, tuple[int, ...]] = {
 }
 
 
+def metrics_of(name: str) -> tuple[int, ...]:
+    """Metric numbers that a name of SPEND or LOAD is read off; of a sketch, with all its bins."""
+    if name in _COUNTERS:
+        return _COUNTERS[name]
+    number = _sketch(name).number
+    return (number if name.endswith("_count") else number + m.SUM_OFFSET,)
+
+
+def _sketch(name: str) -> m.Sketch:
+    return m.SKETCHES[name.removesuffix("_sum").removesuffix("_count")]
+
+
 def _value(reader: Reader, name: str) -> int:
     if name in _COUNTERS:
         return sum(int(reader.counter(metric)[0]) for metric in _COUNTERS[name])
-    sketch = m.SKETCHES[name.removesuffix("_sum").removesuffix("_count")]
+    sketch = _sketch(name)
     if name.endswith("_count"):
         return int(reader.count(sketch)[0])
     return int(reader.counter(sketch.number + m.SUM_OFFSET)[0])
@@ -94,6 +106,11 @@ class Series:
     def first_s(self) -> int | None:
         """Start of the earliest span held."""
         return min((start for held in self._held.values() for start in held), default=None)
+
+    @property
+    def first_minute_s(self) -> int | None:
+        """Start of the earliest minute held."""
+        return min(self._held[MINUTE_S], default=None)
 
     def take(self, span: Span, tile: Tile, slices: Ints) -> None:
         """Put in what a tile says, in place of what its span said; other lengths are passed over."""

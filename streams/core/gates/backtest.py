@@ -30,6 +30,7 @@ from .pool import joined, picked, stretch
 from .verdict import Verdict
 
 CONFIDENCE = 0.95
+_BLOCKS_AT_ONCE = 120  # a decided gate counts no further
 VERDICTS = ("PASS", "FAIL", "UNDECIDED", "NO_DATA", "INVALID")
 
 
@@ -106,10 +107,15 @@ def judged(spec: QueriedGate, inputs: GateInputs, start_us: int) -> Verdict:
         inputs: at least one closed block.
         start_us: where its epoch begins.
     """
-    end_us = int(inputs.end_us[-1])
-    rate = int(inputs.assigned.sum()) / max((end_us - start_us) / SECOND_US, 1.0)
-    context = Context(watermark_us=end_us + spec.mature_s * SECOND_US, requests_per_s=rate)
-    return advance(spec, begin(spec, 0, start_us), inputs, context)[1]
+    rate = int(inputs.assigned.sum()) / max((int(inputs.end_us[-1]) - start_us) / SECOND_US, 1.0)
+    state = begin(spec, 0, start_us)
+    for low in range(0, len(inputs.end_us), _BLOCKS_AT_ONCE):
+        mine = stretch(inputs, low, min(low + _BLOCKS_AT_ONCE, len(inputs.end_us)))
+        closed_us = int(mine.end_us[-1]) + spec.mature_s * SECOND_US
+        state, verdict = advance(spec, state, mine, Context(closed_us, requests_per_s=rate))
+        if state.latched is not None or state.broken is not None:
+            break
+    return verdict
 
 
 def run_of(spec: QueriedGate, verdict: Verdict, change_us: int) -> Run:
@@ -136,16 +142,16 @@ def runs(
     """
     if changed is None and not isinstance(spec, CanaryGate):
         raise ValueError("A/A needs two arms, and a rollback gate has limits: use inject or past")
-    lives = len(plain.end_us) // draws.life_blocks
+    length = draws.life_blocks
+    starts = range(0, len(plain.end_us) // length * length, length)
+    lives = [stretch(plain, low, low + length) for low in starts]
+    worse_lives = lives if changed is None else [stretch(changed, at, at + length) for at in starts]
     for number in range(draws.runs):
-        low = number % lives * draws.life_blocks
-        mine = stretch(plain, low, low + draws.life_blocks)
-        worse = None if changed is None else stretch(changed, low, low + draws.life_blocks)
+        mine, worse = lives[number % len(lives)], worse_lives[number % len(lives)]
         rng = np.random.default_rng([draws.seed, number])
         if isinstance(spec, CanaryGate):
-            yield _compared(spec, mine, mine if worse is None else worse, draws, rng)
+            yield _compared(spec, mine, worse, draws, rng)
         else:
-            assert worse is not None
             yield _watched(spec, mine, worse, rng)
 
 

@@ -55,8 +55,8 @@ def picked(inputs: GateInputs, rows: IntArray, arm: int) -> GateInputs:
         inputs,
         block=inputs.block[rows],
         arm=np.full(len(rows), arm, np.int64),
-        stratum=[inputs.stratum[row] for row in rows],
-        worker=[inputs.worker[row] for row in rows],
+        stratum=_texts(inputs.stratum, rows),
+        worker=_texts(inputs.worker, rows),
         assigned=inputs.assigned[rows],
         metrics={name: _picked(metric, rows) for name, metric in inputs.metrics.items()},
     )
@@ -92,8 +92,8 @@ def joined(one: GateInputs, other: GateInputs) -> GateInputs:
         one,
         block=block[first],
         arm=arm[first],
-        stratum=[strata[at] for at in first],
-        worker=[workers[at] for at in first],
+        stratum=_texts(strata, first),
+        worker=_texts(workers, first),
         assigned=_added(row, len(first), np.concatenate([one.assigned, other.assigned])),
         metrics={
             name: _joined(one.metrics[name], other.metrics[name], row, len(first))
@@ -136,6 +136,10 @@ def _histograms(
     total = _added(at, len(distinct), np.concatenate([none, *counts]))
     ends = np.searchsorted(distinct // _BINS, np.arange(1, size))
     return np.split(distinct % _BINS, ends), np.split(total, ends)
+
+
+def _texts(texts: Sequence[str], rows: IntArray) -> list[str]:
+    return list(np.array(texts, object)[rows])
 
 
 def _numbered(names: Sequence[str]) -> tuple[IntArray, list[str]]:

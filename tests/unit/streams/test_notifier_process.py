@@ -151,10 +151,9 @@ def test_the_secrets_that_are_needed_are_listed(tmp_path: Path) -> None:
 
 
 def test_the_command_without_receivers_and_without_secrets(tmp_path: Path) -> None:
-    path, store = (
-        tmp_path / "penstock.yaml",
-        ["--store", "clickhouse://nobody@127.0.0.1:1/penstock"],
-    )
+    with opened_store(tmp_path):  # which configuration is in force, the store tells
+        pass
+    path, store = tmp_path / "penstock.yaml", ["--store", f"chdb://{tmp_path / 'db'}"]
     path.write_text("")
     command = ["notify", "--once", "--config", str(path), *store]
     done = CliRunner().invoke(main, command)
