@@ -23,6 +23,7 @@ from penstock.streams.delivery.errors import DeliveryDelayed
 from penstock.streams.notifier import Notifier, notifier_of
 from penstock.streams.notifier_http import NotifierHTTP
 from penstock.tests.unit.streams.notifier_world import (
+from penstock.tests.support.store import opened_store
     SECTION,
     START_S,
     Town,
