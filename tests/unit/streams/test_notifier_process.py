@@ -22,8 +22,8 @@ from penstock.serve_worker import rendered
 from penstock.streams.delivery.errors import DeliveryDelayed
 from penstock.streams.notifier import Notifier, notifier_of
 from penstock.streams.notifier_http import NotifierHTTP
-from penstock.tests.unit.streams.notifier_world import (
 from penstock.tests.support.store import opened_store
+from penstock.tests.unit.streams.notifier_world import (
     SECTION,
     START_S,
     Town,
