@@ -130,7 +130,7 @@ def _near(
         log_e = _by_counts(log_e_above, low, rate, prior) + _by_counts(
             log_e_below, high, rate, prior
         )
-    return streams[log_e.min(axis=1) >= math.log(1 / alpha)]
+    return np.asarray(streams[log_e.min(axis=1) >= math.log(1 / alpha)], np.int64)
 
 
 def _at(shares: Shares, streams: IntArray, edges: IntArray) -> Shares:
@@ -142,7 +142,7 @@ def _by_counts(
     test: Callable[..., FloatArray], shares: Shares, rate: float, prior: BetaPrior
 ) -> FloatArray:
     above, n = np.broadcast_arrays(shares.n - shares.below, shares.n)
-    return test(above.ravel(), n.ravel(), rate, prior).reshape(above.shape)
+    return np.asarray(test(above.ravel(), n.ravel(), rate, prior).reshape(above.shape), np.float64)
 
 
 def _streams(shares: Shares, streams: IntArray) -> Shares:

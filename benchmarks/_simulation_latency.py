@@ -1,4 +1,4 @@
-"""Latency and cost: false verdicts, and time to true ones, as rows."""
+"""Latency: false verdicts, and time to true ones, as rows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 from penstock.benchmarks import _simulation_blocks as blocks
-from penstock.benchmarks._simulation_blocks import BIN, Cost, Latency
+from penstock.benchmarks._simulation_blocks import BIN, Latency
 from penstock.benchmarks._simulation_counts import ALPHAS, Run
 from penstock.benchmarks._simulation_rules import PolledMannWhitney
 from penstock.benchmarks._simulation_streams import FloatArray
@@ -25,9 +25,9 @@ from penstock.benchmarks._simulation_table import (
 from penstock.streams.core.gates.two_arm import Direction
 
 AA, MARGIN, POWER = (
-    "A/A: latency p95 and cost, no true difference",
-    "Latency p95 and cost: true ratio exactly at the margin",
-    "Latency p95 and cost: time to FAIL",
+    "A/A: latency p95, no true difference",
+    "Latency p95: true ratio exactly at the margin",
+    "Latency p95: time to FAIL",
 )
 LEVELS = list(ALPHAS)
 MARGIN_BINS = 19
@@ -41,11 +41,10 @@ def simulate(run: Run) -> Iterator[Row]:
     yield from no_difference(run)
     yield from at_the_margin(run)
     yield from time_to_fail(run)
-    yield from cost_time_to_fail(run)
 
 
 def no_difference(run: Run) -> Iterator[Row]:
-    """The same latencies, or costs, in both arms; margin of two bins (1 %), or none for a cost."""
+    """The same latencies in both arms, with a margin of two bins (1 %)."""
     shapes = [
         Latency(0.0, 100, 120, blocks=False),
         Latency(0.0, 100, 60),
@@ -58,9 +57,6 @@ def no_difference(run: Run) -> Iterator[Row]:
         found = blocks.first_periods(rng, shape, run.streams, {"FAIL": LEVELS})
         yield from _ever(AA, shape, found, EVER_FAIL, three_errors)
         run.progress(f"{AA}: {_name(shape)}, {_units(shape)}")
-    cost = Cost(1.0, 1.0, 50, 60)
-    found = blocks.first_cost_periods(run.generator(12), cost, run.streams, {"FAIL": LEVELS})
-    yield from _ever_cost(AA, cost, found, EVER_FAIL, three_errors)
     yield from _rivals(run)
 
 
@@ -84,7 +80,7 @@ def _rivals(run: Run) -> Iterator[Row]:
 
 
 def at_the_margin(run: Run) -> Iterator[Row]:
-    """Slower by exactly the margin of 19 bins (10 %), and dearer by exactly 10 %."""
+    """Slower by exactly the margin of 19 bins (10 %)."""
     slower = math.exp(MARGIN_BINS * BIN)
     shapes = [
         Latency(0.0, 100, 120, slower=slower, margin_bins=MARGIN_BINS, blocks=False),
@@ -96,9 +92,6 @@ def at_the_margin(run: Run) -> Iterator[Row]:
         found = blocks.first_periods(rng, shape, run.streams, {"PASS": LEVELS})
         yield from _ever(MARGIN, shape, found, EVER_PASS, lambda alpha, _: 100 * alpha)
         run.progress(f"{MARGIN}: {_name(shape)}, {_units(shape)}")
-    cost = Cost(1.1, 1.1, 50, 60)
-    found = blocks.first_cost_periods(run.generator(17), cost, run.streams, {"PASS": LEVELS})
-    yield from _ever_cost(MARGIN, cost, found, EVER_PASS, lambda alpha, _: 100 * alpha)
 
 
 def time_to_fail(run: Run) -> Iterator[Row]:
@@ -123,42 +116,12 @@ def time_to_fail(run: Run) -> Iterator[Row]:
         run.progress(f"{POWER}: +{100 * slower - 100:.0f} % in worker blocks")
 
 
-def cost_time_to_fail(run: Run) -> Iterator[Row]:
-    """Treatment requests until a mean cost is shown to be higher than control's by more than 5 %."""
-    streams = min(run.streams, 200)
-    for at, dearer in enumerate((1.2, 1.5)):
-        for blocks_of in (False, True):
-            step = 50 if blocks_of else 20 // (1 + at)
-            cost = Cost(dearer, 1.05, step, 400 if blocks_of else 120, blocks_of)
-            rng = run.generator(20, at, int(blocks_of))
-            found = blocks.first_cost_periods(rng, cost, streams, {"FAIL": LEVELS})
-            name = f"cost +{100 * dearer - 100:.0f} %, margin 5 %"
-            units = f"treatment requests, judged as {_cost_units(cost)}"
-            for (_, alpha), first in found.items():
-                value, error = median(first * cost.requests, rng)
-                bar = 2 * blocks.fixed_cost(cost, alpha)
-                yield Row(
-                    POWER, name, OURS, MEDIAN, value, error, first.size, units,
-                    _cost_horizon(cost), 0.5, alpha, bar,
-                )  # fmt: skip
-            run.progress(f"{POWER}: {name}, {_cost_units(cost)}")
-
-
 def _ever(section: str, shape: Latency, found: Found, measure: str, bar: Bar) -> Iterator[Row]:
     for (_, alpha), first in found.items():
         value, error = percent(np.isfinite(first))
         limit = None if bar is None else bar(alpha, first.size)
         yield Row(section, _name(shape), OURS, measure, value, error, first.size, _units(shape),
                   _horizon(shape), round(shape.share, 3), alpha, limit)  # fmt: skip
-
-
-def _ever_cost(section: str, cost: Cost, found: Found, measure: str, bar: Bar) -> Iterator[Row]:
-    for (_, alpha), first in found.items():
-        value, error = percent(np.isfinite(first))
-        limit = None if bar is None else bar(alpha, first.size)
-        name = f"cost, margin {100 * cost.margin - 100:.0f} %"
-        yield Row(section, name, OURS, measure, value, error, first.size, _cost_units(cost),
-                  _cost_horizon(cost), 0.5, alpha, limit)  # fmt: skip
 
 
 def _times(
@@ -181,14 +144,6 @@ def _name(shape: Latency) -> str:
 
 def _units(shape: Latency) -> str:
     return f"worker blocks of {shape.requests}" if shape.blocks else "requests"
-
-
-def _cost_units(cost: Cost) -> str:
-    return f"worker blocks of {cost.requests}" if cost.blocks else "requests"
-
-
-def _cost_horizon(cost: Cost) -> str:
-    return f"{cost.periods} looks, {cost.requests} requests an arm each"
 
 
 def _horizon(shape: Latency) -> str:

@@ -55,8 +55,9 @@ class TwoArm:
     def add(self, pane: Pane) -> FloatArray:
         """Log e-value after one more pane; minus infinity where it is surely below every threshold."""
         some = np.flatnonzero(pane.bad1 + pane.bad0)
-        counts = (values[some] for values in (pane.bad1, pane.bad0, pane.n1, pane.n0))
-        log = self._log[some] + log_likelihood_steps(*counts, self._grid)
+        log = self._log[some] + log_likelihood_steps(
+            pane.bad1[some], pane.bad0[some], pane.n1[some], pane.n0[some], self._grid
+        )
         self._log[some] = log
         near = log.max(axis=1) >= min(self.thresholds.values())
         log_e = np.full(len(self._log), -np.inf)
@@ -111,7 +112,7 @@ class RepeatedZ:
         variance = p1v * (1 - p1v) / n1 + m * m * p0v * (1 - p0v) / n0
         known = (variance > 0) & (t.n1 >= FIRST_LOOK)
         z = self._sign * (p1 - m * p0) / np.sqrt(np.where(known, variance, 1.0))
-        return np.where(known, z, -np.inf).astype(np.float64)
+        return np.asarray(np.where(known, z, -np.inf), np.float64)
 
 
 class FixedTest(RepeatedZ):
@@ -128,7 +129,7 @@ class FixedTest(RepeatedZ):
         z = super().add(pane)
         now = (self.totals.n1 >= self._planned) & ~self._looked
         self._looked |= now
-        return np.where(now, z, -np.inf)
+        return np.asarray(np.where(now, z, -np.inf), np.float64)
 
 
 class Minutes:
@@ -150,7 +151,8 @@ class Minutes:
 
 
 def _rate(bad: IntArray, n: IntArray) -> FloatArray:
-    return np.divide(bad, n, out=np.full(len(n), np.nan), where=n > 0)
+    rates: FloatArray = np.divide(bad, n, out=np.full(len(n), np.nan), where=n > 0)
+    return rates
 
 
 class FiveMinutes:

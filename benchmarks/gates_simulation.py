@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from penstock.benchmarks import (
     _simulation_absolute,
+    _simulation_cost,
     _simulation_counts,
     _simulation_latency,
     _simulation_plot,
@@ -28,6 +29,7 @@ from penstock.streams.core.gates.canonical import ENGINE
 PARTS: dict[str, Callable[[Run], Iterable[Row]]] = {
     "counts": _simulation_counts.simulate,
     "latency": _simulation_latency.simulate,
+    "cost": _simulation_cost.simulate,
     "rollback": _simulation_rollback.simulate,
     "absolute": _simulation_absolute.simulate,
 }
@@ -95,13 +97,13 @@ def main() -> None:
     def progress(text: str) -> None:
         print(f"{time.monotonic() - began:6.0f} s  {text}", file=sys.stderr, flush=True)
 
-    run = Run(given.seed, streams, progress)
+    rows = []
     with np.errstate(divide="ignore", invalid="ignore"):
-        rows = list(simulate(run, given.part or PARTS))
-    if given.json:
-        for row in rows:
-            print(json.dumps(row.to_dict()))
-    else:
+        for row in simulate(Run(given.seed, streams, progress), given.part or PARTS):
+            rows.append(row)
+            if given.json:
+                print(json.dumps(row.to_dict()), flush=True)
+    if not given.json:
         print(markdown(rows))
         print(bars(rows))
     if given.docs:

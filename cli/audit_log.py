@@ -52,8 +52,8 @@ def _heads(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> dic
 def verify(ctx: click.Context, url: str, heads: dict[str, str], as_json: bool) -> None:
     """See that no entry was changed, removed, added or moved; exit code 1 with the first that was.
 
-    Each entry holds the hash of the one before; each writer has a chain of its own. Keep the heads that
-    this prints somewhere else: without them, a log that was cut off at its end looks whole.
+    Each entry holds the hash of the one before. The chains are `shard-N` of evaluators, `api` (what people
+    do) and `configuration` (its versions). Keep the heads that this prints somewhere else: without them, a log that was cut off at its end looks whole.
 
     \b
     Example:

@@ -37,6 +37,8 @@ SHARDING: Mapping[str, str] = {
     "alert_explanations_rows": "cityHash64(alert_id)",
     "slo_status_rows": "cityHash64(slo_id)",
     "cost_status_rows": "cityHash64(budget_id)",
+    "spend_status_rows": "cityHash64(limit_id)",
+    "capacity_forecasts_rows": "cityHash64(forecast_id)",
     "audit_log_rows": "cityHash64(chain)",
     "silences_rows": "cityHash64(id)",
     "acknowledgements_rows": "cityHash64(alert_id)",

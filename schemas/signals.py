@@ -81,9 +81,9 @@ def signal_problems(rules: Sequence[AlertRule], known: Sequence[SignalId]) -> It
     for kind, name in known:
         if kind == "budget" and len(name) > _LONGEST:
             yield ("slos",), f"{name} is longer than {_LONGEST} characters, and names alert rules"
-        where, most = _LONGEST_OF.get(kind, ("", 64))
-        if len(name) > most:
-            yield (where,), f"{name} is longer than {most} characters, and names alert rules"
+        section, longest = _LONGEST_OF.get(kind, ("", 64))
+        if len(name) > longest:
+            yield (section,), f"{name} is longer than {longest} characters, and names alert rules"
         monitor = name.removesuffix(".missing")
         if kind == "drift" and monitor != name and len(monitor) > _LONGEST_MONITOR:
             most = f"{monitor} is longer than {_LONGEST_MONITOR} characters"

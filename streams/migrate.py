@@ -268,6 +268,8 @@ def _retain(settings: Mapping[str, str], retention: Retention) -> list[str]:
         "alert_explanations": f"at + INTERVAL {cold} DAY",
         "slo_status": f"as_of + INTERVAL {cold} DAY",
         "cost_status": f"as_of + INTERVAL {cold} DAY",
+        "spend_status": f"as_of + INTERVAL {cold} DAY",
+        "capacity_forecasts": f"as_of + INTERVAL {cold} DAY",
     }
     wanted |= dict.fromkeys(
         ("frames", "quarantine"), f"toDateTime(append_ts) + INTERVAL {warm} DAY"

@@ -1,4 +1,4 @@
-"""Signals as rows for the store's tables: changes of alerts, objectives, budgets."""
+"""Signals as rows for the store's tables: changes of alerts, objectives, costs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
+from ..schemas.costs.capacity import CapacityForecast
 from .core.alerts.transition import Transition
 from .core.costs.budget import BudgetStatus
+from .core.costs.capacity import Saturation
+from .core.costs.limits import LimitLook, limit_hash
+from .core.costs.saturation import forecast_hash
 from .core.slo.status import ObjectiveStatus
 from .publish import timestamps
 
@@ -96,5 +100,55 @@ def budget_rows(items: Sequence[tuple[int, BudgetStatus]], version: int) -> pa.T
             "reasons": pa.array([list(s.reasons) for s in statuses], pa.list_(pa.string())),
             "period_start": _seconds(status.start_s for status in statuses),
             "period_end": _seconds(status.end_s for status in statuses),
+        }
+    )
+
+
+def limit_rows(looks: Sequence[LimitLook], version: int) -> pa.Table:
+    """Looks at spend limits for `spend_status_rows`."""
+    specs = [look.spec for look in looks]
+    return pa.table(
+        _plain(specs, {"limit_id": "id", **_same("by")}, pa.string())
+        | _plain(specs, _same("window_s"), pa.uint32())
+        | _plain(specs, {"limit_nanousd": "nanousd"}, pa.int64())
+        | _plain(looks, _same("above"), pa.uint32())
+        | {
+            "as_of": _seconds(look.at_s for look in looks),
+            "version": pa.array([version] * len(looks), pa.uint64()),
+            "keys": _lists(looks, "key", pa.string()),
+            "spent_nanousd": _lists(looks, "spent", pa.int64()),
+            "since": _lists(looks, "since_s", pa.int64()).cast(pa.list_(_SECONDS)),
+            "spec_hash": [limit_hash(spec) for spec in specs],
+        }
+    )
+
+
+def _lists(looks: Sequence[LimitLook], name: str, kind: pa.DataType) -> Any:
+    return pa.array([[getattr(key, name) for key in look.keys] for look in looks], pa.list_(kind))
+
+
+def forecast_rows(
+    items: Sequence[tuple[int, CapacityForecast, Saturation]], version: int
+) -> pa.Table:
+    """Forecasts and their moments for `capacity_forecasts_rows`."""
+    found = [item for _, _, item in items]
+    loads = [item.saturating_load or (None, None, None) for item in found]
+    names = ("saturating_load", "saturating_load_low", "saturating_load_high")
+    return pa.table(
+        _plain(found, _same("state", "reason"), pa.string())
+        | _plain(found, _same("horizon_s", "estimate_s", "low_s", "high_s", "steps"), pa.uint32())
+        | _plain(found, _same("load"), pa.float64())
+        | _plain(found, _same("daily"), pa.bool_())
+        | {
+            name: pa.array(column, pa.float64())
+            for name, column in zip(names, zip(*loads, strict=True), strict=True)
+        }
+        | {
+            "forecast_id": [spec.id for _, spec, _ in items],
+            "as_of": _seconds(at_s for at_s, _, _ in items),
+            "version": pa.array([version] * len(items), pa.uint64()),
+            "history_end": _seconds(item.end_s for item in found),
+            "signal": [item.signal or "" for item in found],
+            "spec_hash": [forecast_hash(spec) for _, spec, _ in items],
         }
     )

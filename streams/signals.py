@@ -5,7 +5,7 @@ holds what closed, the states as of that moment, and the changes of alerts that 
 publication is, in this order:
 
 1. tiles and windows;
-2. evaluation, in memory only; looks of drift monitors are stored (drift.py);
+2. evaluation, in memory only; looks of drift monitors and spend limits are stored (drift.py);
 3. the checkpoint, with states and changes;
 4. changes and their entries of the audit log; then status rows.
 
@@ -37,15 +37,18 @@ from ..schemas.errors import StoreError
 from .core.alerts.audit import Entry, append, entry_rows
 from .core.alerts.signals import SignalReading
 from .core.alerts.transition import Transition
+from .core.costs.saturation import read_metrics, slice_of_forecast
 from .core.pipeline import Closing
 from .core.shard import Shard
-from .core.signals import Found, Saved, SignalKeeper, Watched, read_by, watched_by
+from .core.signals import Found, Saved, SignalKeeper
 from .core.tiles import SECOND_US, Span, Tile
+from .core.watched import Watched, read_by, watched_by
 from .drift import DriftLooks
 from .drift_detectors import DetectorLooks
 from .publish import version_of
 from .readback import cells_between, signal_tiles, stored_signals
-from .signal_rows import budget_rows, objective_rows, transition_rows
+from .signal_rows import budget_rows, forecast_rows, objective_rows, transition_rows
+from .spend import SpendLooks
 from .store import Store
 
 Insert = Callable[[str, pa.Table], None]
@@ -74,7 +77,7 @@ def signals_of(
         return None
     watched = watched_by(configuration, shard.number, shards)
     saved = orjson.loads(text) if text else {}
-    drift = detectors = None
+    drift = detectors = spend = None
     if watched.monitors:
         looked = saved.get("drift", {})
         drift = DriftLooks(store, watched.monitors, configuration.drift, insert, looked)
@@ -82,7 +85,9 @@ def signals_of(
         detectors = DetectorLooks(
             store, watched.detectors, shard, watched.owns, insert, saved.get("detectors")
         )
-    return Signals(store, watched, shard, insert, saved, drift, detectors)
+    if watched.limits:
+        spend = SpendLooks(store, watched.limits, insert, saved.get("spend"))
+    return Signals(store, watched, shard, insert, saved, drift, detectors, spend)
 
 
 class Signals:
@@ -94,7 +99,7 @@ class Signals:
         shard: rebuilt.
         insert: puts rows into a table.
         saved: what the checkpoint says; empty to begin.
-        drift, detectors: those that are evaluated here; None without any.
+        drift, detectors, spend: those that are evaluated here; None without any.
     """
 
     def __init__(
@@ -106,10 +111,12 @@ class Signals:
         saved: Mapping[str, Any],
         drift: DriftLooks | None = None,
         detectors: DetectorLooks | None = None,
+        spend: SpendLooks | None = None,
     ) -> None:
         self._store = store
         self._drift = drift
         self._detectors = detectors
+        self._spend = spend
         self._watched = watched
         self._shard = shard
         self._insert = insert
@@ -165,16 +172,19 @@ class Signals:
             }
             | ({"drift": self._drift.saved} if self._drift else {})
             | ({"detectors": self._detectors.saved_s} if self._detectors else {})
+            | ({"spend": self._spend.saved_s} if self._spend else {})
         ).decode()
 
     def _looks(self, keeper: SignalKeeper, closed_s: int, now_us: int) -> list[SignalReading]:
-        """What monitors and detectors say of the stretch that is evaluated next."""
+        """What monitors, detectors and spend limits say of the stretch that is evaluated next."""
         told: list[SignalReading] = []
         after_s, end_s, shard = keeper.evaluated_s, keeper.until(closed_s), self._shard
         if self._drift is not None:
             told += self._drift.look(after_s, end_s, shard.applied, shard.version, now_us)
         if self._detectors is not None:
             told += self._detectors.look(after_s, end_s)
+        if self._spend is not None:
+            told += self._spend.look(after_s, end_s, shard.applied, shard.version)
         return told
 
     def commit(self) -> int:
@@ -196,6 +206,8 @@ class Signals:
             self._insert("slo_status_rows", objective_rows(found.objectives, version))
         if found.budgets:
             self._insert("cost_status_rows", budget_rows(found.budgets, version))
+        if found.forecasts:
+            self._insert("capacity_forecasts_rows", forecast_rows(found.forecasts, version))
         self._found = Found()
         return told
 
@@ -225,6 +237,13 @@ class Signals:
                 self._store, registry, self._shard.number, slices, keys, length_s, first_s, end_s
             ):
                 keeper.catch_up(tiles)
+        wanted = [slice_of_forecast(spec) for spec in self._watched.forecasts]
+        for length_s, first_s, end_s in keeper.forecast_needs(closed_s):
+            for tiles in signal_tiles(
+                self._store, registry, self._shard.number, wanted, (), length_s, first_s, end_s,
+                read_metrics(),
+            ):  # fmt: skip
+                keeper.catch_up_forecasts(tiles)
         cells_from_s = keeper.needs_cells_from_s
         if cells_from_s is not None and cells_from_s < closed_s:
             self._cells = cells_between(

@@ -104,7 +104,7 @@ class _Ledger:
         since_s = first_s - self._window_s
         found = spent_by(self._store, self._by, since_s, self._cuts, upto)
         self._rows.add(
-            found["key"].to_pylist(),
+            [str(key) for key in found["key"].to_pylist()],
             found["minute"].to_numpy(),
             found["nanousd"].to_numpy(),
         )
@@ -154,9 +154,7 @@ def stored_keys(
     )
     kinds = {(spec.id, spec.by) for spec in limits}
     return {
-        row["limit_id"]: dict(
-            zip(row["keys"], [_seconds(at) for at in row["since"]], strict=True)
-        )
+        row["limit_id"]: dict(zip(row["keys"], [_seconds(at) for at in row["since"]], strict=True))
         for row in rows
         if (row["limit_id"], row["by"]) in kinds
     }

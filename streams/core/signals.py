@@ -7,102 +7,37 @@ moments there are, not how often somebody asks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 import orjson
 
-from ...schemas.alerts.rules import AlertRule, Signal
-from ...schemas.config import Configuration
-from ...schemas.costs.budgets import Budget
-from ...schemas.drift.detectors import SeriesDetector
-from ...schemas.drift.monitors import DriftMonitor
-from ...schemas.slo.objective import Objective
+from ...schemas.alerts.rules import Signal
+from ...schemas.costs.capacity import CapacityForecast
 from .alerts.engine import AlertEngine
 from .alerts.machine import RuleState
 from .alerts.moment import Panes
 from .alerts.signals import SignalReading
 from .alerts.transition import Transition
 from .costs.budget import BudgetStatus
-from .costs.keeper import COVERED, SPENT, BudgetKeeper, group_of_budget, slice_of_budget
+from .costs.capacity import Saturation
+from .costs.keeper import BudgetKeeper
+from .costs.saturation import ForecastKeeper
 from .pipeline import Closing, Pipeline, WindowRows
-from .shards import owner, shard_of
-from .signal_readings import of_budget, of_objective
-from .slices import Slice, SliceRegistry
+from .signal_readings import of_budget, of_forecast, of_objective
+from .slices import SliceRegistry
 from .slo.keeper import SloKeeper
-from .slo.readings import (
-    coverage_reading,
-    group_of_objective,
-    reading_of,
-    slice_of_objective,
-)
 from .slo.status import ObjectiveStatus
 from .tiles import PANE_S, SECOND_US, Span, Tile
+from .watched import Watched
 
 MINUTE_S, HOUR_S = 60, 3600
 MOST_S = 900  # event time that is evaluated at once; after a long silence the rest follows later
 AMENDED_S = 3600  # for so long, late rows amend an alert that fired,
 AMENDED = 100  # and no more than so many alerts
 WINDOWS = 16  # remembered while rules ask for the same ones
-
-
-@dataclass(frozen=True, slots=True)
-class Watched:
-    """What one shard evaluates.
-
-    Attributes:
-        rules, detectors: all; each watches the slices that are owned here.
-        owns: which slices are.
-        objectives, budgets, monitors: those whose group is here.
-    """
-
-    rules: tuple[AlertRule, ...]
-    owns: Callable[[Slice], bool]
-    objectives: tuple[Objective, ...]
-    budgets: tuple[Budget, ...]
-    monitors: tuple[DriftMonitor, ...] = ()
-    detectors: tuple[SeriesDetector, ...] = ()
-
-    @property
-    def anything(self) -> bool:
-        """Whether there is anything."""
-        here = self.objectives or self.budgets or self.monitors
-        return bool(self.rules or self.detectors or here)
-
-
-def watched_by(configuration: Configuration, shard: int, shards: int) -> Watched:
-    """The part of the configuration that a shard evaluates."""
-
-    def here(group: str) -> bool:
-        return shard_of(group, shards) == shard
-
-    objectives = (item for item in configuration.objectives if isinstance(item, Objective))
-    return Watched(
-        configuration.rules,
-        owner(shard, shards) if shards > 1 else lambda _: True,
-        tuple(item for item in objectives if here(group_of_objective(item))),
-        tuple(item for item in configuration.costs.budgets if here(group_of_budget(item))),
-        tuple(item for item in configuration.drift.monitors if here(group_of_monitor(item))),
-        configuration.drift.detectors,
-    )
-
-
-def group_of_monitor(monitor: DriftMonitor) -> str:
-    """The group that a monitor is evaluated with; it reads raw rows, so any would do."""
-    model = monitor.filter.model
-    return f"drift:{monitor.id}" if model is None else f"model:{model}"
-
-
-def read_by(watched: Watched) -> tuple[list[Slice], list[int]]:
-    """Slices and keys of the tiles that objectives and budgets are read off."""
-    read = [(slice_of_objective(item), reading_of(item)) for item in watched.objectives]
-    read += [(slice_of_budget(item), reading) for item in watched.budgets for reading in SPENT]
-    read.append((COVERED, coverage_reading()))
-    terms = [(home, term) for home, reading in read for term in (*reading.left, *reading.right)]
-    slices = {term.slice or home: None for home, term in terms}
-    return list(slices), sorted({term.key for _, term in terms})
 
 
 @dataclass(slots=True)
@@ -112,12 +47,13 @@ class Found:
     Attributes:
         transitions: of alerts, by time and rule.
         objectives: the newest status of each, and those before it that brought another state.
-        budgets: the same, with the moment of each in seconds.
+        budgets, forecasts: the same, with the moment of each in seconds.
     """
 
     transitions: list[Transition] = field(default_factory=list)
     objectives: list[ObjectiveStatus] = field(default_factory=list)
     budgets: list[tuple[int, BudgetStatus]] = field(default_factory=list)
+    forecasts: list[tuple[int, CapacityForecast, Saturation]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +99,8 @@ class SignalKeeper:
         start_s: where evaluation begins that has no state: the end of the last closed cell.
         saved: what `saved` gave before a restart; None to begin.
 
-    After a restart, give `catch_up` the stored tiles of `needs` and the stored cells from
-    `needs_cells_from_s` on.
+    After a restart, give `catch_up` the stored tiles of `needs`, `catch_up_forecasts` those of
+    `forecast_needs`, and the stored cells from `needs_cells_from_s` on.
     """
 
     def __init__(
@@ -182,6 +118,7 @@ class SignalKeeper:
         self._slos = SloKeeper(watched.objectives, registry, None if saved is None else saved.slos)
         self._slos_json = self._slos.to_json()
         self._budgets = BudgetKeeper(watched.budgets, registry)
+        self._forecasts = ForecastKeeper(watched.forecasts, registry)
         self._fired = {item.id: (item, note) for item, note in (saved.fired if saved else ())}
         self._states: dict[tuple[str, str], str] = {}
         self._asked = {
@@ -213,9 +150,19 @@ class SignalKeeper:
             found += self._budgets.needs(self.evaluated_s, closed_s)
         return found
 
+    def forecast_needs(self, closed_s: int) -> tuple[tuple[int, int, int], ...]:
+        """The same for forecasts, which read other parts of tiles."""
+        if not self._watched.forecasts:
+            return ()
+        return self._forecasts.needs(self.evaluated_s, closed_s)
+
     def catch_up(self, tiles: Mapping[Span, Tile]) -> None:
         """Take in stored tiles, in as many pieces as it suits."""
         self._feed(tiles)
+
+    def catch_up_forecasts(self, tiles: Mapping[Span, Tile]) -> None:
+        """The same for forecasts."""
+        self._forecasts.feed(tiles)
 
     def until(self, closed_s: int) -> int:
         """How far the next call evaluates, where everything up to `closed_s` is closed."""
@@ -239,6 +186,7 @@ class SignalKeeper:
         assert pipeline.closed_s is not None
         end_s = self.until(pipeline.closed_s)
         self._feed(closing.tiles)
+        self._forecasts.feed(closing.tiles)
         found = Found()
         readings = [*self._minutes(end_s, pipeline, found), *told]
         panes = _panes(closing, pipeline)
@@ -255,8 +203,9 @@ class SignalKeeper:
             self._budgets.feed(whole)
 
     def _minutes(self, end_s: int, pipeline: Pipeline, found: Found) -> list[SignalReading]:
-        """Evaluate objectives and budgets at every full minute; what rules ask for of it."""
-        if not (self._watched.objectives or self._watched.budgets):
+        """Evaluate objectives, budgets and forecasts at every full minute; what rules ask for of it."""
+        watched = self._watched
+        if not (watched.objectives or watched.budgets or watched.forecasts):
             return []
         first_s = self.evaluated_s // MINUTE_S * MINUTE_S + MINUTE_S
         last_s = end_s // MINUTE_S * MINUTE_S
@@ -264,17 +213,22 @@ class SignalKeeper:
         for at_s in range(first_s, last_s + 1, MINUTE_S):
             before_us = (at_s - MINUTE_S) * SECOND_US
             vanished = pipeline.stalled or pipeline.fleet.any_vanished(before_us, at_s * SECOND_US)
-            statuses = self._slos.evaluate(at_s, vanished) if self._watched.objectives else {}
-            for objective in self._watched.objectives:
+            statuses = self._slos.evaluate(at_s, vanished) if watched.objectives else {}
+            for objective in watched.objectives:
                 status = statuses[objective.id]
                 told += of_objective(objective, status)
                 if self._is_news("slo", status.id, status.state) or at_s == last_s:
                     found.objectives.append(status)
-            spent = self._budgets.evaluate(at_s, vanished) if self._watched.budgets else {}
-            for budget in self._watched.budgets:
+            spent = self._budgets.evaluate(at_s, vanished) if watched.budgets else {}
+            for budget in watched.budgets:
                 told.append(of_budget(budget, spent[budget.id], at_s))
                 if self._is_news("cost", budget.id, spent[budget.id].state) or at_s == last_s:
                     found.budgets.append((at_s, spent[budget.id]))
+            expected = self._forecasts.evaluate(at_s) if watched.forecasts else {}
+            for spec in watched.forecasts:
+                told.append(of_forecast(spec, expected[spec.id], at_s))
+                if self._is_news("capacity", spec.id, expected[spec.id].state) or at_s == last_s:
+                    found.forecasts.append((at_s, spec, expected[spec.id]))
         if first_s <= last_s:
             self._slos_json = self._slos.to_json()
         return [item for item in told if (item.kind, item.id) in self._asked]

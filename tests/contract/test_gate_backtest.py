@@ -40,10 +40,7 @@ class History:
             "treatment": {"model": self.model, "variant": "canary"},
             "mature_s": 10,
             "block_s": 10,
-            "metrics": [
-                {"metric": "error_rate", "margin_ratio": 1.5},
-                {"metric": "latency", "margin_ratio": 1.2, "critical": False},
-            ],
+            "metrics": [{"metric": "error_rate", "margin_ratio": 1.5}],
         }
         draw = random.Random(3)
         stable = [draw.uniform(0, HISTORY_S) for _ in range(300)]
@@ -56,7 +53,7 @@ class History:
         insert(store, "requests_rows", rows + again)  # two requests make a unit
         marker = {
             "ts": at(1200), "boot_id": unique("b"), "seq": 0, "release": "r2", "incarnation": 1,
-            "model": self.model, "variant": "canary", "variant_share": 0.1,
+            "model": self.model, "variant": "canary", "variant_share": 0.3,
         }  # fmt: skip
         insert(store, "releases_rows", [marker])
         ends = range(10, HISTORY_S + 1, 10)
@@ -115,7 +112,9 @@ def totals(inputs: GateInputs) -> dict[str, Any]:
 def test_buckets_together_are_the_arm_and_a_change_changes_it_only_as_told(
     history: History,
 ) -> None:
-    spec = CanaryGate.model_validate({"id": "g"} | history.spec)
+    latency = {"metric": "latency", "margin_ratio": 1.2}
+    metrics = [*history.spec["metrics"], latency]
+    spec = CanaryGate.model_validate({"id": "g"} | history.spec | {"metrics": metrics})
     wanted = inputs_wanted(spec)
     assert wanted is not None
     period = (START_US, START_US + HISTORY_S * SECOND)
@@ -161,7 +160,7 @@ def test_injection_tells_power_and_delay(history: History) -> None:
     assert found["FAIL"]["runs"] == 20
     assert 0 < found["FAIL"]["median_low_s"] <= found["FAIL"]["median_s"] < HISTORY_S / 2
     harmless = history.ask("inject", change={"latency_times": 1.5})["runs"]["table"]
-    assert harmless[1]["runs"] == 0  # latency is advisory
+    assert harmless[1]["runs"] == 0  # latency is no metric of this gate
 
 
 def test_a_rollback_gate_finds_a_change_that_sets_in_later(history: History) -> None:
@@ -176,7 +175,8 @@ def test_a_rollback_gate_finds_a_change_that_sets_in_later(history: History) -> 
 
 
 def test_past_releases(history: History) -> None:
-    before, release = history.ask("past")["past"]
+    spec = history.spec | {"share": 0.01}  # the marker's share is in force
+    before, release = history.ask("past", spec=spec)["past"]
     assert (before["release"], before["told"]["verdict"]) == (None, "NO_DATA")
     assert (release["release"], release["start"]) == ("r2", iso(1200))
     assert release["told"]["verdict"] == "FAIL"

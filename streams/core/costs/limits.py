@@ -134,9 +134,7 @@ class LimitWatch:
             np.flatnonzero(near).tolist(),
             key=lambda at: (not above[at], not known[at], -spent[at], ledger.names[at]),
         )
-        keys = tuple(
-            self._key(ledger.names[at], int(spent[at]), now_s) for at in order[:MOST_KEYS]
-        )
+        keys = tuple(self._key(ledger.names[at], int(spent[at]), now_s) for at in order[:MOST_KEYS])
         self._told = {item.key: item.since_s for item in keys}
         rest = dict(zip(ledger.names, spent.tolist(), strict=True))
         left = tuple(

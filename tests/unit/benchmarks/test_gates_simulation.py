@@ -15,6 +15,7 @@ from penstock.benchmarks._simulation_plot import false_fails, times_to_fail
 from penstock.benchmarks._simulation_rules import (
     FixedTest,
     RepeatedZ,
+    Rule,
     TwoArm,
     first_crossings,
     fixed_sample,
@@ -42,7 +43,7 @@ Z = "z-test, repeated"
 
 def ever(shape: Shape, alpha: float = 0.05) -> dict[str, float]:
     """Ever FAIL with equal rates, in %, of ours and of the repeated z-test."""
-    rules = [
+    rules: list[Rule] = [
         TwoArm(STREAMS, (alpha,), 1.0, "FAIL"),
         RepeatedZ(STREAMS, (alpha,), 1.0, "FAIL"),
     ]
@@ -72,7 +73,7 @@ def test_errors_are_found_in_time() -> None:
     shape = replace(flat("errors", 0.005, 50, 0.1, 400), ratio=4.0)
     rng = np.random.default_rng(6)
     planned = fixed_sample(0.005, 4.0, 0.1, 0.05)
-    rules = [TwoArm(STREAMS, (0.05,), 1.0, "FAIL"), FixedTest(STREAMS, 0.05, planned)]
+    rules: list[Rule] = [TwoArm(STREAMS, (0.05,), 1.0, "FAIL"), FixedTest(STREAMS, 0.05, planned)]
     ours, once = first_crossings(panes(rng, shape, STREAMS), rules).values()
     value, error = median(ours, rng)
     assert value - 2 * error <= 370
@@ -125,8 +126,9 @@ def test_counts_are_judged_as_the_engine_does() -> None:
 
 def test_latencies_are_judged_as_the_engine_does() -> None:
     shape = blocks.Latency(0.0, 40, 60, slower=1.3, blocks=False)
-    tests = {"FAIL": [0.05]}
-    mine = blocks.first_periods(np.random.default_rng(11), shape, 30, tests)["FAIL", 0.05]
+    mine = blocks.first_periods(np.random.default_rng(11), shape, 30, {"FAIL": [0.05]})[
+        "FAIL", 0.05
+    ]
     rng = np.random.default_rng(11)
     treatment, control = blocks.arms_of(rng, shape, 30)
     first = np.full(30, np.inf)

@@ -40,6 +40,8 @@ NAMES = [
     "alert_explanations",
     "slo_status",
     "cost_status",
+    "spend_status",
+    "capacity_forecasts",
     "audit_log",
     "silences",
     "acknowledgements",
@@ -119,7 +121,7 @@ def test_a_cluster_is_remembered_and_what_was_done_is_not_done_again() -> None:
         State("Distributed", APPLIED, settings), Retention(cold_days=400), "main", 3
     ).statements
     altered = [sql for sql in longer if sql.startswith("ALTER")]
-    assert len(altered) == 9
+    assert len(altered) == 11
     assert all("_rows_local ON CLUSTER 'main' MODIFY TTL" in sql for sql in altered)
 
 

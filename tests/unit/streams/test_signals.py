@@ -14,6 +14,7 @@ from penstock.schemas.errors import StoreError
 from penstock.streams.core import signals as core
 from penstock.streams.core.alerts.audit import Entry, verify
 from penstock.streams.core.boots import LedgerEntry
+from penstock.streams.core.watched import watched_by
 from penstock.streams.signals import Signals, signals_of
 from penstock.tests.unit.streams.core.memory import MemoryStore, Row
 from penstock.tests.unit.streams.core.world import SECOND, Sent, World
@@ -21,7 +22,7 @@ from penstock.tests.unit.streams.core.world import SECOND, Sent, World
 START_S = 1_767_225_600  # Thursday, 1 January 2026
 CRASHES = (
     "panes_rows", "windows_rows", "checkpoints_rows", "alert_transitions_rows", "audit_log_rows",
-    "slo_status_rows", "cost_status_rows",
+    "slo_status_rows", "cost_status_rows", "spend_status_rows",
 )  # fmt: skip
 CONFIGURATION = parse("""
 slos:
@@ -324,7 +325,7 @@ def test_a_shard_that_moved_on_meanwhile_is_not_taken_over() -> None:
 
 
 def test_every_objective_and_budget_is_evaluated_by_one_shard() -> None:
-    shards = [core.watched_by(CONFIGURATION, number, 5) for number in range(5)]
+    shards = [watched_by(CONFIGURATION, number, 5) for number in range(5)]
     assert sum(len(shard.objectives) for shard in shards) == 1
     assert sum(len(shard.budgets) for shard in shards) == 1
 

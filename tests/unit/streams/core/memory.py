@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, cast
 from unittest import mock
@@ -20,6 +21,7 @@ from penstock.streams import judge as judge_module
 from penstock.streams import recount as recount_module
 from penstock.streams import recovery as recovery_module
 from penstock.streams import signals as signals_module
+from penstock.streams import spend as spend_module
 from penstock.streams.core.boots import Boot, LedgerEntry
 from penstock.streams.core.delta import Cuts, Source
 from penstock.streams.core.ingest import TABLES
@@ -43,6 +45,8 @@ KEYS = {
     "audit_log_rows": ("chain", "seq"),
     "slo_status_rows": ("slo_id", "as_of"),
     "cost_status_rows": ("budget_id", "as_of"),
+    "spend_status_rows": ("limit_id", "as_of"),
+    "capacity_forecasts_rows": ("forecast_id", "as_of"),
     "drift_states_rows": ("monitor", "end"),
 }
 
@@ -53,8 +57,8 @@ FACTS = {
 }
 READBACK = (
     "cells_between", "joined_feedback", "joined_feedback_between", "ledger_above", "ledger_between",
-    "ledger_cuts", "panes_touched", "rows_above", "rows_between", "signal_tiles", "stored_boots",
-    "stored_signals", "tile_loader",
+    "ledger_cuts", "panes_touched", "rows_above", "rows_between", "signal_tiles", "spent_by",
+    "stored_boots", "stored_signals", "tile_loader",
 )  # fmt: skip
 
 
@@ -184,6 +188,13 @@ class MemoryStore:
                 for row in self.keyed["drift_states_rows"].values()
                 if (row["monitor"], row["end"].timestamp()) == (asked["monitor"], asked["at"])
             ]
+        if "penstock.spend_status WHERE" in sql:
+            asked = parameters or {}
+            return [
+                row
+                for row in self.keyed["spend_status_rows"].values()
+                if row["limit_id"] in asked["names"] and row["as_of"].timestamp() == asked["at"]
+            ]
         if "penstock.settings" in sql or "penstock.drift_states_rows" in sql:
             return []
         if "penstock.releases" in sql:
@@ -231,6 +242,7 @@ class MemoryStore:
         length_s: int,
         start_s: int,
         end_s: int,
+        metrics: Sequence[int] = (),
     ) -> Iterator[Mapping[Span, Tile]]:
         load = self.tile_loader(store, registry, shard)
         yield load([Span(length_s, at) for at in range(start_s, end_s, length_s)])
@@ -253,6 +265,21 @@ class MemoryStore:
     def rows_above(self, store: Store, kind: EventName, after: Cuts, upto: Cuts) -> pa.Table:
         rows = self.raw.get(f"{TABLES[kind]}_rows", [])
         return _columns(kind, [row for row in rows if _new(row, after, upto)])
+
+    def spent_by(self, store: Store, by: str, since_s: int, after: Cuts, upto: Cuts) -> pa.Table:
+        spent: Counter[tuple[str, int]] = Counter()
+        for row in self.raw.get("requests_rows", []):
+            key, cost, minute = row.get(by), row.get("cost_nanousd"), row["ts"] // SECOND_US // 60
+            if key and cost and _new(row, after, upto) and _within(row["ts"], since_s, None):
+                spent[key, minute * 60] += cost
+        found = sorted((key, at, cost) for (key, at), cost in spent.items())
+        return pa.table(
+            {
+                "key": pa.array([key for key, _, _ in found], pa.string()),
+                "minute": pa.array([at for _, at, _ in found], pa.int64()),
+                "nanousd": pa.array([cost for _, _, cost in found], pa.int64()),
+            }
+        )
 
     def joined_feedback(self, store: Store, after: Cuts, upto: Cuts) -> pa.Table:
         return _joined(
@@ -350,6 +377,7 @@ class MemoryStore:
                 judge_module,
                 recount_module,
                 signals_module,
+                spend_module,
             ):
                 for name in READBACK:
                     if hasattr(module, name):

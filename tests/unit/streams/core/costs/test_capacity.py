@@ -174,7 +174,7 @@ def test_which_history_is_looked_at() -> None:
     hours = Fleet().series(np.random.default_rng(0), 400)
     found = history_of(spec(), hours, START_S + 400 * HOUR_S + 1800, 0)
     assert (found.step_s, len(found.load), found.daily) == (HOUR_S, 336, True)
-    with pytest.raises(TooLittle, match="gaps"):  # hours alone, and no whole two days of them
+    with pytest.raises(TooLittle, match="too_short"):  # hours alone, and no whole two days of them
         history_of(spec(), hours, START_S + 40 * HOUR_S, 0)
 
 
