@@ -244,14 +244,16 @@ def wait_evaluated(api: Api, summary: ReplaySummary) -> None:
     """Wait until every rule was evaluated up to the end of the replay.
 
     Raises:
-        DemoFailed: that takes too long, or the server does not answer.
+        DemoFailed: evaluation does not go on, or the server does not answer.
     """
     end_us = -(-summary.end_us // _MINUTE_US) * _MINUTE_US
-    deadline = time.monotonic() + _SETTLE_S
+    before, deadline = None, 0.0
     while True:
         as_of = api.get("/v1/slos")["as_of"]  # objectives are stored after the alerts
         if as_of is not None and parse_us(as_of) >= end_us:
             return
+        if as_of != before or not deadline:
+            before, deadline = as_of, time.monotonic() + _SETTLE_S
         if time.monotonic() > deadline:
             raise DemoFailed(f"alerts are evaluated up to {as_of} only:\n{api.tail()}")
         time.sleep(0.25)

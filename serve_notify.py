@@ -1,4 +1,7 @@
-"""`penstock notify`: notifier and explainer of the distributed form, in a process of their own."""
+"""`penstock notify`: what goes out of the distributed form, in a process of its own.
+
+Notifier, explainer, and the sender to the topic of alerts.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,14 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from .schemas.config import load
 from .schemas.errors import StoreError
+from .schemas.kafka import KafkaAddress, parse_address
+from .streams.alerts_topic import AlertsTopic
 from .streams.config_feed import ConfigurationFeed
 from .streams.explain import Explainer
 from .streams.notifier import Notifier, notifier_of
@@ -32,6 +37,7 @@ class NotifyOptions:
     Attributes:
         store: URL of the store.
         config: penstock.yaml, the same that the workers have.
+        kafka: address of the cluster; without it nothing is sent to the topic of alerts.
         once: look once, deliver what is due, and end.
         metrics_host: address of /metrics, /healthz and /readyz.
         metrics_port: their port; 0 picks a free one.
@@ -39,6 +45,7 @@ class NotifyOptions:
 
     store: str
     config: Path | None = None
+    kafka: str | None = None
     once: bool = False
     metrics_host: str = "127.0.0.1"
     metrics_port: int = 9187
@@ -59,15 +66,34 @@ def serve_notify(options: NotifyOptions) -> dict[str, int]:
     )
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.ERROR)
+    address = None if options.kafka is None else parse_address(options.kafka)
     store = Store(options.store)
     feed = ConfigurationFeed(store, load(options.config))
     try:
-        return _once(store, feed) if options.once else _serve(options, store, feed)
+        with _topic(store, address) as topic:
+            if options.once:
+                return _once(store, feed, topic)
+            return _serve(options, store, feed, topic)
     finally:
         store.close()
 
 
-def _once(store: Store, feed: ConfigurationFeed) -> dict[str, int]:
+@contextlib.contextmanager
+def _topic(store: Store, address: KafkaAddress | None) -> Iterator[AlertsTopic | None]:
+    """The sender to the topic of alerts; None without a broker."""
+    if address is None:
+        yield None
+        return
+    from .streams.outlet import KafkaOutlet  # brings Kafka's client library along
+
+    outlet = KafkaOutlet(address)
+    try:
+        yield AlertsTopic(store, outlet)
+    finally:
+        outlet.close()
+
+
+def _once(store: Store, feed: ConfigurationFeed, topic: AlertsTopic | None) -> dict[str, int]:
     with contextlib.suppress(StoreError):  # whoever is to be told will need the store, and say so
         feed.look()
     notifier = notifier_of(store, feed.configuration(), os.environ)
@@ -78,14 +104,21 @@ def _once(store: Store, feed: ConfigurationFeed) -> dict[str, int]:
     explainer = Explainer(store, feed.configuration)
     while explainer.turn():  # after people are told: their messages go without
         pass
-    return {} if notifier is None else _told(notifier.totals, notifier)
+    if topic is not None:
+        topic.once()
+    return _told({} if notifier is None else notifier.totals, notifier, topic)
 
 
-def _told(totals: Mapping[str, int], notifier: Notifier | None) -> dict[str, int]:
-    return dict(totals) | ({} if notifier is None else {"waiting": notifier.left})
+def _told(
+    totals: Mapping[str, int], notifier: Notifier | None, topic: AlertsTopic | None
+) -> dict[str, int]:
+    sent = {} if topic is None else topic.totals
+    return {**totals, **sent} | ({} if notifier is None else {"waiting": notifier.left})
 
 
-def _serve(options: NotifyOptions, store: Store, feed: ConfigurationFeed) -> dict[str, int]:
+def _serve(
+    options: NotifyOptions, store: Store, feed: ConfigurationFeed, topic: AlertsTopic | None
+) -> dict[str, int]:
     # Not needed for one look, and slow to import.
     from .api import openmetrics
     from .serve_worker import rendered
@@ -103,6 +136,7 @@ def _serve(options: NotifyOptions, store: Store, feed: ConfigurationFeed) -> dic
         options.metrics_host,
         options.metrics_port,
         lambda: live.notifier,
+        topic,
         rendered,
         openmetrics.CONTENT_TYPE,
     )
@@ -110,11 +144,15 @@ def _serve(options: NotifyOptions, store: Store, feed: ConfigurationFeed) -> dic
     log.info("metrics on http://%s:%d/metrics", options.metrics_host, http.port)
     feed.follow()
     live.start()
+    if topic is not None:
+        topic.start()
     explainer = Explainer(store, feed.configuration)
     explainer.start()
     ended.wait()
     feed.stop()
     explainer.stop()
     live.stop()
+    if topic is not None:
+        topic.stop()
     http.stop()
-    return _told(live.totals, live.notifier)
+    return _told(live.totals, live.notifier, topic)

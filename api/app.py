@@ -25,6 +25,7 @@ from . import (
     gates,
     gates_backtest,
     gates_create,
+    gates_evidence,
     gates_history,
     gates_orders,
     gates_replay,
@@ -98,6 +99,9 @@ def build_app(
         store, configuration.live_gates, lambda: ingest.status().watermark_us, wall_us
     )
     waiting = gates.Waiting(verdicts, is_stopping, monotonic_s)
+    backtests = gates_backtest.Backtests(
+        store, verdicts, lambda: ingest.status().watermark_us, monotonic_s, is_stopping
+    )
     marked = releases.Releases(store, verdicts)
     reader = live.LiveReader(store, verdicts, ingest, wall_us)
     checks = health.Health(ingest, store, configuration.limits, version, parts)
@@ -108,7 +112,8 @@ def build_app(
         (releases.routes(marked), ("read",)),
         (releases.good_routes(marked), ("gate", "read")),
         (coverage.routes(store), ("read",)),
-        *_gate_routes(store, ingest, waiting, wall_us, monotonic_s),
+        *_gate_routes(store, ingest, waiting, wall_us),
+        (gates_backtest.routes(backtests), ("gate", "read")),
         (live.routes(reader, is_stopping), ("read",)),
         (health.routes(checks), ("read",)),
         (metrics.routes(ingest, store, version), ("read",)),
@@ -127,25 +132,18 @@ def build_app(
 
 
 def _gate_routes(
-    store: SignalStore,
-    ingest: IngestPort,
-    waiting: gates.Waiting,
-    wall_us: Callable[[], int],
-    monotonic_s: Callable[[], float],
+    store: SignalStore, ingest: IngestPort, waiting: gates.Waiting, wall_us: Callable[[], int]
 ) -> tuple[Guarded, ...]:
     """What pipelines ask; what overrules a gate needs `admin`."""
     past = gates_history.History(store, waiting.verdicts)
     orders = gates_orders.Orders(
         store, waiting, lambda body: ingest.post(body, "json", None), wall_us
     )
-    backtests = gates_backtest.Backtests(
-        store, waiting.verdicts, lambda: ingest.status().watermark_us, monotonic_s
-    )
     return (
         (gates.routes(waiting), ("gate", "read")),
         (gates_history.routes(past), ("gate", "read")),
         (gates_replay.routes(gates_replay.Replay(store, waiting.verdicts)), ("gate", "read")),
-        (gates_backtest.routes(backtests), ("gate", "read")),
+        (gates_evidence.routes(gates_evidence.Evidence(store, waiting.verdicts)), ("gate", "read")),
         (pipelines.routes(waiting), ("gate", "read")),
         (gates_orders.routes(orders), ("admin",)),
     )
@@ -161,7 +159,7 @@ def _signal_routes(
         (slos.routes(slos.Slos(store, configuration.objectives)), ("read",)),
         (alerts.read_routes(raised, said), ("read",)),
         (alerts.write_routes(raised, said), ("admin",)),
-        (costs.routes(costs.Costs(store, configuration.costs.budgets)), ("read",)),
+        (costs.routes(costs.Costs(store, configuration.costs)), ("read",)),
         *_drift_routes(store, configuration, wall_us),
     )
 

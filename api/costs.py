@@ -1,17 +1,21 @@
-"""GET /v1/costs: where the money goes, and whether the plan holds."""
+"""GET /v1/costs: where the money goes, whether the plan holds, and when the fleet is full."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
-from ..schemas.costs.budgets import Budget
+from ..schemas.costs.budgets import Budget, SpendLimit
+from ..schemas.costs.capacity import CapacityForecast
+from ..schemas.costs.section import Costs as Section
 from ..schemas.errors import InvalidQuery
 from ..schemas.ports import StoreReader
 from ..streams.core.costs.budget import budget_hash
+from ..streams.core.costs.limits import limit_hash
+from ..streams.core.costs.saturation import forecast_hash
 from ..streams.core.slices import GROUPINGS
 from ..streams.core.windows import WINDOWS
 from .answers import Answer
@@ -29,6 +33,13 @@ _AMOUNTS = ("budget", "spent", "projected", "low", "high", "last_hour", "budget_
 _TOLD = (
     "as_of", "state", "reasons", "period_start", "period_end", "method", "measured_share",
 )  # fmt: skip
+_FORECAST = (
+    "as_of", "state", "reason", "history_end", "horizon_s", "estimate_s", "low_s", "high_s",
+    "signal", "load", "saturating_load", "saturating_load_low", "saturating_load_high", "daily",
+    "steps",
+)  # fmt: skip
+Row = Mapping[str, Any]
+S = TypeVar("S", Budget, SpendLimit, CapacityForecast)
 
 
 class CostsAsk(Ask):
@@ -46,23 +57,24 @@ class CostsAsk(Ask):
 
 
 class Costs:
-    """Reads spending and budgets.
+    """Reads spending, budgets, spend limits and forecasts.
 
     Args:
         store: where the streams put them.
-        budgets: of the configuration; None for whatever the store has.
+        section: of the configuration; None for whatever the store has.
     """
 
-    def __init__(self, store: StoreReader, budgets: Sequence[Budget] | None) -> None:
+    def __init__(self, store: StoreReader, section: Section | None) -> None:
         self._store = store
-        self._budgets = None if budgets is None else {budget.id: budget for budget in budgets}
+        self._section = section
 
     def all(self, ask: CostsAsk) -> Body:
-        """Spending by grouping set, and every budget.
+        """Spending by grouping set, and every budget, spend limit and forecast.
 
         Raises:
             InvalidQuery: there is no such grouping set.
         """
+        section = self._section
         groupings = [name.strip() for part in ask.by for name in part.split(",")]
         unknown = [name for name in groupings if name not in GROUPINGS]
         if unknown:
@@ -77,7 +89,24 @@ class Costs:
                 name: [_row(row, name, total) for row in self._spend(ask, name)]
                 for name in dict.fromkeys(groupings)
             },
-            "budgets": self._budget_rows(),
+            "budgets": self._newest(
+                "cost_status_rows",
+                "budget_id",
+                None if section is None else section.budgets,
+                _budget,
+            ),
+            "spend_limits": self._newest(
+                "spend_status_rows",
+                "limit_id",
+                None if section is None else section.spend_limits,
+                _limit,
+            ),
+            "forecasts": self._newest(
+                "capacity_forecasts_rows",
+                "forecast_id",
+                None if section is None else section.forecasts,
+                _forecast,
+            ),
         }
 
     def _spend(self, ask: CostsAsk, grouping: str) -> list[dict[str, Any]]:
@@ -97,19 +126,29 @@ class Costs:
             },
         )
 
-    def _budget_rows(self) -> list[Body]:
-        stored = self._stored()
-        if self._budgets is None:
-            return [_budget(name, None, row) for name, row in stored.items()]
-        return [_budget(name, spec, stored.get(name)) for name, spec in self._budgets.items()]
+    def _newest(
+        self,
+        table: str,
+        column: str,
+        specs: Iterable[S] | None,
+        shown: Callable[[str, S | None, Row | None], Body],
+    ) -> list[Body]:
+        """The newest status of each entry of the configuration, or of all that the store has."""
+        if specs is None:
+            return [shown(name, None, row) for name, row in self._stored(table, column).items()]
+        by_id: dict[str, S] = {spec.id: spec for spec in specs}
+        rows = self._stored(table, column, [*by_id])
+        return [shown(name, spec, rows.get(name)) for name, spec in by_id.items()]
 
-    def _stored(self) -> dict[str, Mapping[str, Any]]:
-        """The newest status of each budget, by id."""
-        names = self._known() if self._budgets is None else [*self._budgets]
+    def _stored(self, table: str, column: str, names: list[str] | None = None) -> dict[str, Row]:
+        """The newest status of some entries, or of all, by id."""
+        if names is None:
+            known = f"SELECT DISTINCT {column} FROM penstock.{table} {BOUNDED}"
+            names = [row[column] for row in self._store.query(known)]
         if not names:
             return {}
         newest = (
-            f"(SELECT * FROM penstock.cost_status_rows WHERE budget_id = {{b{number}:String}} "
+            f"(SELECT * FROM penstock.{table} WHERE {column} = {{b{number}:String}} "
             "ORDER BY as_of DESC, version DESC LIMIT 1)"
             for number in range(len(names))
         )
@@ -117,16 +156,10 @@ class Costs:
             f"SELECT * FROM ({' UNION ALL '.join(newest)}) {BOUNDED}",
             {f"b{number}": name for number, name in enumerate(names)},
         )
-        return {row["budget_id"]: row for row in sorted(rows, key=lambda row: row["budget_id"])}
-
-    def _known(self) -> list[str]:
-        rows = self._store.query(
-            f"SELECT DISTINCT budget_id FROM penstock.cost_status_rows {BOUNDED}"
-        )
-        return [row["budget_id"] for row in rows]
+        return {row[column]: row for row in sorted(rows, key=lambda row: str(row[column]))}
 
 
-def _row(row: Mapping[str, Any], grouping: str, total_usd: float) -> Body:
+def _row(row: Row, grouping: str, total_usd: float) -> Body:
     return {
         "dimensions": {name: row[name] for name in GROUPINGS[grouping]},
         **{name: row[name] for name in _USED},
@@ -134,7 +167,7 @@ def _row(row: Mapping[str, Any], grouping: str, total_usd: float) -> Body:
     }
 
 
-def _budget(budget_id: str, spec: Budget | None, row: Mapping[str, Any] | None) -> Body:
+def _budget(budget_id: str, spec: Budget | None, row: Row | None) -> Body:
     """A budget for people, in dollars; unknown where it was not evaluated as it is now."""
     head = {"id": budget_id, "filter": spec.filter.given() if spec else {}}
     if row is None or (spec is not None and budget_hash(spec) != row["spec_hash"]):
@@ -147,11 +180,43 @@ def _budget(budget_id: str, spec: Budget | None, row: Mapping[str, Any] | None) 
     return head | {name: row[name] for name in _TOLD} | dollars
 
 
+def _limit(limit_id: str, spec: SpendLimit | None, row: Row | None) -> Body:
+    """A spend limit for people, in dollars; no keys where it was not evaluated as it is now."""
+    if row is None or (spec is not None and limit_hash(spec) != row["spec_hash"]):
+        head = (spec.by, spec.window_s, float(spec.usd)) if spec else (None, None, None)
+        at, above, keys = None, None, []
+    else:
+        head = row["by"], row["window_s"], row["limit_nanousd"] / 1e9
+        at, above = row["as_of"], row["above"]
+        keys = [
+            {
+                "key": key,
+                "spent_usd": spent / 1e9,
+                "share": spent / row["limit_nanousd"],
+                "above_since": since,
+            }
+            for key, spent, since in zip(
+                row["keys"], row["spent_nanousd"], row["since"], strict=True
+            )
+        ]
+    named = dict(zip(("by", "window_s", "limit_usd"), head, strict=True))
+    return {"id": limit_id, **named, "as_of": at, "above": above, "keys": keys}
+
+
+def _forecast(forecast_id: str, spec: CapacityForecast | None, row: Row | None) -> Body:
+    """A forecast; unknown where it was not evaluated as it is now."""
+    head = {"id": forecast_id, "filter": spec.filter.given() if spec else {}}
+    if row is None or (spec is not None and forecast_hash(spec) != row["spec_hash"]):
+        told = {"state": "unknown", "reason": "not_evaluated"}
+        return head | dict.fromkeys(_FORECAST) | told
+    return head | {name: row[name] for name in _FORECAST} | {"signal": row["signal"] or None}
+
+
 def routes(costs: Costs) -> APIRouter:
     """The routes of this module."""
 
     def get(ask: Annotated[CostsAsk, Query()]) -> Response:
-        """What a rolling window cost by model, route and tenant, and every budget with its projection."""
+        """What a rolling window cost, budgets with projections, spend limits, forecasts of capacity."""
         return Answer(costs.all(ask))
 
     router = APIRouter(tags=["costs"])

@@ -46,6 +46,7 @@ class Backtests:
         verdicts: knows the gates.
         watermark_us: event time now: what came later is not whole.
         monotonic_s: clock of the time that an answer may take.
+        is_stopping: whether the server is about to end; no further run is begun then.
     """
 
     def __init__(
@@ -54,11 +55,13 @@ class Backtests:
         verdicts: Verdicts,
         watermark_us: Callable[[], int],
         monotonic_s: Callable[[], float],
+        is_stopping: Callable[[], bool],
     ) -> None:
         self._store = store
         self._verdicts = verdicts
         self._watermark_us = watermark_us
         self._monotonic_s = monotonic_s
+        self._is_stopping = is_stopping
         self._busy = threading.Lock()
 
     def post(self, gate_id: GateId, body: BacktestBody) -> Response:
@@ -150,7 +153,7 @@ class Backtests:
         until_s = self._monotonic_s() + body.max_s
         for run in runs(spec, plain, changed, draws):
             found.append(run)
-            if self._monotonic_s() > until_s:
+            if self._monotonic_s() > until_s or self._is_stopping():
                 break
         told = {
             "made": len(found),

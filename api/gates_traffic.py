@@ -37,7 +37,8 @@ def traffic(
         store: has the rows.
         wanted: what the gate needs.
         first_us, end_us: multiples of the block's length.
-        split: which arm, in buckets; both arms without.
+        split: which arm, in buckets, with a coverage of 1; without it both arms, with the coverage that
+            was known then.
 
     Raises:
         InvalidQuery: there is too much of it.
@@ -56,10 +57,15 @@ def traffic(
             raise InvalidQuery("too much traffic for one answer: ask about a shorter period")
     assigned, sums, _ = gathered(wanted, units, requests)
     starts_us = range(first_us, end_us, block_us)
-    told = store.query(_COVERAGE_SQL, {"first": first_us, "end": end_us})
-    shares = {int(row["end_s"]): row["coverage"] for row in told}
-    coverage = [shares.get((start_us + block_us) // SECOND_US) for start_us in starts_us]
-    return pool_of(wanted, starts_us, assigned, sums, coverage)
+    ends_s = [(start_us + block_us) // SECOND_US for start_us in starts_us]
+    known = dict.fromkeys(ends_s, 1.0) if split else _coverage(store, first_us, end_us)
+    return pool_of(wanted, starts_us, assigned, sums, [known.get(end_s) for end_s in ends_s])
+
+
+def _coverage(store: StoreReader, first_us: int, end_us: int) -> dict[int, float | None]:
+    """Coverage of the fleet in the minute that ends at each second that is stored."""
+    rows = store.query(_COVERAGE_SQL, {"first": first_us, "end": end_us})
+    return {int(row["end_s"]): row["coverage"] for row in rows}
 
 
 def _answers(store: StoreReader, sql: str, asked: dict[str, Any]) -> list[dict[str, Any]]:

@@ -222,6 +222,55 @@ class BudgetAnswer(Strict):
     measured_share: float | None = Field(description="Share of traffic whose cost is known.")
 
 
+class KeySpendAnswer(Strict):
+    """What one user or tenant spent in the window of a limit."""
+
+    key: str = Field(examples=["acme"])
+    spent_usd: float = Field(examples=[21.4])
+    share: float = Field(description="Of the limit.", examples=[1.07])
+    above_since: datetime | None = Field(description="Null where it is not above the limit.")
+
+
+class SpendLimitAnswer(Strict):
+    """A spend limit, and who is near it or above it."""
+
+    id: str = Field(examples=["user-day"])
+    by: Literal["user_hash", "tenant"]
+    window_s: int = Field(examples=[86400])
+    limit_usd: float = Field(examples=[20.0])
+    as_of: datetime | None = Field(description="End of the window; null before the first look.")
+    above: int | None = Field(description="How many are above the limit, listed or not.")
+    keys: list[KeySpendAnswer] = Field(
+        description="From half of the limit on, those above it first; at most 100."
+    )
+
+
+class ForecastAnswer(Strict):
+    """When the fleet is full; times are seconds from history_end."""
+
+    id: str = Field(examples=["chat"])
+    filter: dict[str, str]
+    as_of: datetime | None = Field(description="Null before its first evaluation.")
+    state: Literal["saturated", "saturates", "not_within_horizon", "unknown"]
+    reason: str = Field(description="Why it is unknown, or which signal is full now.")
+    history_end: datetime | None
+    horizon_s: int | None = Field(
+        description="How far it looked; history may carry less than asked."
+    )
+    estimate_s: int | None = Field(description="Expected time until the fleet is full.")
+    low_s: int | None = Field(description="Lower end of its interval.")
+    high_s: int | None = Field(description="Upper end; null where it lies beyond the horizon.")
+    signal: str | None = Field(description="The utilisation that is full first.")
+    load: float | None = Field(description="Expected load now, per second.")
+    saturating_load: float | None = Field(
+        description="Load at which the fleet is full, per second."
+    )
+    saturating_load_low: float | None
+    saturating_load_high: float | None
+    daily: bool | None = Field(description="Whether there was history enough for a daily cycle.")
+    steps: int | None = Field(description="Length of the history.")
+
+
 class CostsAnswer(Strict):
     """Where the money goes, and whether the plan holds."""
 
@@ -230,6 +279,8 @@ class CostsAnswer(Strict):
     total: SpendAnswer | None = Field(description="The fleet; null before the first window.")
     spend: dict[str, list[SpendAnswer]] = Field(description="By grouping set, dearest first.")
     budgets: list[BudgetAnswer]
+    spend_limits: list[SpendLimitAnswer]
+    forecasts: list[ForecastAnswer]
 
 
 Body = dict[str, Any]

@@ -42,6 +42,7 @@ _CASES = (
     (0.001, 0.5, "PASS"),
     (0.001, 0.0, "PASS"),
 )
+_PRIORS = (1.0, 0.25, 4.0, 16.0)
 _LEVEL = {"FAIL": 0.01, "PASS": 0.05}
 _HORIZON = f"{CELLS} cells"
 
@@ -62,11 +63,11 @@ def streams_of(
 
 
 def crossings(
-    bad: IntArray, units: IntArray, limit: float, direction: str, alpha: float
+    bad: IntArray, units: IntArray, limit: float, direction: str, alpha: float, prior: float = 1.0
 ) -> npt.NDArray[np.bool_]:
-    """Where the e-value is at its threshold."""
+    """Where the e-value is at its threshold; `prior` is its weight in bad units."""
     test = log_e_above if direction == "FAIL" else log_e_below
-    values = test(bad.ravel(), units.ravel(), limit, BetaPrior.around(limit))
+    values = test(bad.ravel(), units.ravel(), limit, BetaPrior.around(limit, prior))
     return np.asarray(values.reshape(bad.shape) >= math.log(1 / alpha))
 
 
@@ -109,11 +110,15 @@ def decision_times(run: Run) -> Iterator[Row]:
         per_cell = max(1, round(fixed * 5 / CELLS))
         rng = run.generator(42, at)
         bad, units = streams_of(rng, rate, per_cell, streams)
-        times = first_cell(crossings(bad, units, limit, direction, alpha)) * per_cell
-        value, error = median(times, rng)
         name = f"limit {limit:.1%}, true {rate:.3g}, fixed n {fixed:,.0f}"
-        yield Row(TIME, name, OURS, f"{direction}: {MEDIAN}", value, error, streams, "requests",
-                  f"{_HORIZON} of {per_cell}", None, alpha)  # fmt: skip
+        for prior in _PRIORS:
+            times = first_cell(crossings(bad, units, limit, direction, alpha, prior)) * per_cell
+            value, error = median(times, rng)
+            rule = OURS if prior == 1 else f"with a prior of {prior:g} bad units"
+            yield Row(
+                TIME, name, rule, f"{direction}: {MEDIAN}", value, error, streams, "requests",
+                f"{_HORIZON} of {per_cell}", None, alpha,
+            )  # fmt: skip
     run.progress(TIME)
 
 

@@ -16,9 +16,11 @@ import numpy as np
 from penstock.benchmarks._simulation_rules import LONG_STREAMS, mann_whitney
 from penstock.benchmarks._simulation_streams import FloatArray, IntArray
 from penstock.schemas.gates.metrics import BIN_SHARE
+from penstock.streams.core.gates.boundaries import MIN_BATCHES, RHO, one_sided_normal_logs
 from penstock.streams.core.gates.bounded import log_e_mean_above, log_e_mean_below
 from penstock.streams.core.gates.eprocess import BetaPrior, log_e_above, log_e_below
 from penstock.streams.core.gates.interface import fine_bins_of
+from penstock.streams.core.gates.mean_state import log_e_asymptotic
 from penstock.streams.core.gates.means import Margin, Moments, log_e_mean
 from penstock.streams.core.gates.quantiles import (
     FINITE,
@@ -123,6 +125,8 @@ def _near(
     if latency.blocks:
         p = np.asarray(P95)
         log_e = log_e_mean_below(low.n, low.below, low.squares, p)
+        if direction == "FAIL":
+            log_e = _with_normal_mixture(log_e, low)
         log_e = log_e + log_e_mean_above(high.n, high.below, high.squares, p)
     else:
         rate = round(1.0 - P95, 12)
@@ -131,6 +135,18 @@ def _near(
             log_e_below, high, rate, prior
         )
     return np.asarray(streams[log_e.min(axis=1) >= math.log(1 / alpha)], np.int64)
+
+
+def _with_normal_mixture(bets: FloatArray, low: Shares) -> FloatArray:
+    """What the engine adds to the bets of a FAIL from 30 blocks on, or more than that."""
+    mean = low.below / low.n
+    variance = np.maximum(low.squares / low.n - mean * mean, 0.0)
+    able = (low.n >= MIN_BATCHES) & (variance > 0)
+    spread = np.sqrt(np.where(able, variance, 1.0))
+    n = np.broadcast_to(low.n, mean.shape)
+    told = one_sided_normal_logs((n * P95 - low.below) / spread, n, RHO)
+    told = np.where(able, told, np.where(low.n >= MIN_BATCHES, np.inf, 0.0))
+    return np.asarray(np.logaddexp(bets, told) - math.log(2.0), np.float64)
 
 
 def _at(shares: Shares, streams: IntArray, edges: IntArray) -> Shares:
@@ -263,18 +279,25 @@ def first_cost_periods(
     }
     margin = Margin(ratio=cost.margin)
     sums = np.zeros((2, 2, streams))
+    paired = np.zeros((streams, 3))
     for period in range(1, cost.periods + 1):
+        blocks: list[FloatArray] = []
         for arm, mean in enumerate((cost.dearer, 1.0)):
             draws = rng.lognormal(-(COST_SIGMA**2) / 2, COST_SIGMA, (streams, cost.requests))
             seen = np.minimum(mean * draws / COST_CAP, 1.0)
             if cost.blocks:
                 seen = seen.mean(axis=1, keepdims=True)
             sums[arm] += seen.sum(axis=1), (seen * seen).sum(axis=1)
+            blocks.append(seen[:, 0])
+        gap = blocks[0] - cost.margin * blocks[1]
+        paired += np.stack([np.ones(streams), gap, gap * gap], axis=1)
         n = period * (1 if cost.blocks else cost.requests)
         for direction, alphas in tests.items():
             some = np.flatnonzero(np.isinf(found[direction, min(alphas)]))
             pair = [_moments(n, *sums[arm][:, some]) for arm in (0, 1)]
             log_e = log_e_mean(pair[0], pair[1], margin, direction, plain=True)
+            if cost.blocks and direction == "FAIL":
+                log_e = np.logaddexp(log_e, log_e_asymptotic(paired[some])) - math.log(2.0)
             _note(found, direction, alphas, some, log_e, period)
     return found
 

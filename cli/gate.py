@@ -14,6 +14,9 @@ COMMANDS = {
     "watch": ("gate_watch", "watch"),
     "explain": ("gate_explain", "explain"),
     "audit": ("gate_audit", "audit"),
+    "plan": ("gate_plan", "plan"),
+    "replay": ("gate_replay", "replay"),
+    "backtest": ("gate_backtest", "backtest"),
 }
 
 

@@ -42,14 +42,14 @@ def _past(epochs: Sequence[Body]) -> Iterator[str]:
 
 
 def _runs(answer: Body, runs: Body) -> Iterator[str]:
-    share = "" if runs["share"] is None else f", {runs['share']:.0%} as the treatment"
+    share = "" if runs["share"] is None else f", {percent(runs['share'], 0)} as the treatment"
     yield (
         f"  {runs['made']:,} runs of {runs['life_s']:,} s over {runs['lives']:,} stretches{share}, "
         f"seed {runs['seed']}"
     )
     if runs["made"] < runs["asked"]:
         yield f"  {runs['asked']:,} were asked for: the time was over, see --max-s"
-    yield f"  {'verdict':<10}{'runs':>6}{'share':>9}   {'95 % interval':<18}half of all runs within"
+    yield f"  {'verdict':<10}{'runs':>6}{'share':>10}   {'95 % interval':<20}half of all runs within"
     for line in runs["table"]:
         if line["runs"] or line["verdict"] in ("PASS", "FAIL"):
             yield _row(line)
@@ -59,32 +59,42 @@ def _runs(answer: Body, runs: Body) -> Iterator[str]:
         yield f"  without a decision: {told}"
     for verdict in ("PASS", "FAIL"):
         delays = next(line["delays_s"] for line in runs["table"] if line["verdict"] == verdict)
-        if delays:
+        if len(delays) * (HEIGHT - 1) >= runs["made"]:  # else it is a line along the bottom
             yield ""
             yield f"  share of runs that told {verdict}, over time"
             yield from curve(delays, runs["made"], float(runs["life_s"]))
 
 
 def _row(line: Body) -> str:
-    interval = f"{line['low']:.2%} to {line['high']:.2%}"
+    interval = f"{percent(line['low'])} to {percent(line['high'])}"
     within = ""
     if line["median_s"] is not None:
         low, high = line["median_low_s"], line["median_high_s"]
         within = f"{line['median_s']:,.0f} s"
         if low is not None:
             within += f" ({low:,.0f} to {'never' if high is None else f'{high:,.0f}'})"
-    return f"  {line['verdict']:<10}{line['runs']:>6,}{line['share']:>9.2%}   {interval:<18}{within}".rstrip()
+    return f"  {line['verdict']:<10}{line['runs']:>6,}{percent(line['share']):>10}   {interval:<20}{within}".rstrip()
+
+
+def percent(share: float, digits: int = 2) -> str:
+    """A share for people.
+
+    >>> percent(0.0123), percent(0.1, 0)
+    ('1.23 %', '10 %')
+    """
+    return f"{share * 100:.{digits}f} %"
 
 
 def conclusion(answer: Body) -> str:
     """What the share of FAIL means."""
     runs = answer["runs"]
     fail = next(line for line in runs["table"] if line["verdict"] == "FAIL")
-    interval = f"{fail['share']:.2%} ({fail['low']:.2%} to {fail['high']:.2%})"
+    low, high = percent(fail["low"]), percent(fail["high"])
+    interval = f"{percent(fail['share'])} ({low} to {high})"
     if answer["mode"] == "aa":
         alpha = answer["alpha_fail"]
         fits = "above" if fail["low"] > alpha else "which agrees with"
-        return f"false alarms: {interval}, {fits} alpha_fail {alpha:.2%}"
+        return f"false alarms: {interval}, {fits} alpha_fail {percent(alpha)}"
     before = f"; {runs['early']:,} runs failed before the change" if runs["early"] else ""
     return f"power: {interval}{before}"
 
@@ -139,8 +149,12 @@ def _body(mode: str, start: str, end: str, change: dict[str, float], **more: Any
 @click.option("--error-ratio", type=click.FloatRange(0, 1), help="Share that become errors.")
 @click.option("--safety-ratio", type=click.FloatRange(0, 1), help="Share that get a safety flag.")
 @click.option("--runs", default=200, show_default=True, type=click.IntRange(1, 5000))
-@click.option("--share", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Of the treatment.")
-@click.option("--life-s", type=click.IntRange(1), help="Length of a run; the gate's deadline without.")
+@click.option(
+    "--share", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Of the treatment."
+)
+@click.option(
+    "--life-s", type=click.IntRange(1), help="Length of a run; the gate's deadline without."
+)
 @click.option("--seed", default=1, show_default=True, type=click.IntRange(0))
 @click.option("--max-s", default=60.0, show_default=True, type=click.FloatRange(1, 900))
 @click.option("--json", "as_json", is_flag=True, help="The server's answer as JSON.")

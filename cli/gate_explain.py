@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import click
 
-from .gate_asking import amount, gate_of, server_options
+from .gate_asking import amount, gate_of, path_of, server_options
+from .gate_evidence import behind, statements
 from .sources import Body, HttpSource
 
 _ACTIONS = {
@@ -19,11 +20,12 @@ _ACTIONS = {
 _POLICIES = {"block": "take it back", "allow": "let it go on", "hold": "leave it to a person"}
 
 
-def explained(gate: Body) -> Iterator[str]:
+def explained(gate: Body, shown: Body) -> Iterator[str]:
     """The lines of an explanation.
 
     Args:
         gate: as /v1/gates answers it: specification and newest verdict.
+        shown: as /v1/gates/{id}/evidence answers it: the rows behind the newest stored verdict.
     """
     told = gate["latest"]
     release = told["release"] or "no release marker seen"
@@ -34,6 +36,8 @@ def explained(gate: Body) -> Iterator[str]:
         yield f"  overridden by {order['who']} until {order['until']}: {order['reason']}"
     yield from _why(told)
     yield from _known(told)
+    if shown["epoch"] == told["epoch"]:
+        yield from behind(shown)
     yield from _next(gate["spec"], told)
 
 
@@ -95,17 +99,23 @@ def _next(spec: Body, told: Body) -> Iterator[str]:
 @click.command()
 @server_options
 @click.argument("gate_id", metavar="GATE")
-@click.option("--json", "as_json", is_flag=True, help="The gate and its verdict as JSON.")
-def explain(gate_id: str, as_json: bool, url: str, api_key: str | None) -> None:
-    """What the newest verdict of GATE rests on: reasons, evidence, what happens next.
+@click.option("--sql", "as_sql", is_flag=True, help="Only the SQL that shows the numbers.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Gate, verdict and the rows behind it as JSON."
+)
+def explain(gate_id: str, as_sql: bool, as_json: bool, url: str, api_key: str | None) -> None:
+    """What the newest verdict of GATE rests on: reasons, evidence, rows, what happens next.
 
     \b
     Example:
       penstock gate explain chat-canary --url http://127.0.0.1:8080
+      penstock gate explain chat-canary --url http://127.0.0.1:8080 --sql | clickhouse-client -n
     """
-    gate = gate_of(HttpSource(url, api_key), gate_id)
+    source = HttpSource(url, api_key)
+    gate = gate_of(source, gate_id)
+    shown = source.ask(path_of(gate_id, "evidence"))
     if as_json:
-        click.echo(json.dumps(gate))
+        click.echo(json.dumps(gate | {"shown": shown}))
         return
-    for line in explained(gate):
+    for line in statements(shown) if as_sql else explained(gate, shown):
         click.echo(line)

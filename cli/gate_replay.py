@@ -50,7 +50,13 @@ def _short(value: object, length: int = 60) -> str:
 @click.option("--json", "as_json", is_flag=True, help="The server's answer as JSON.")
 @click.pass_context
 def replay(
-    ctx: click.Context, /, gate_id: str, epoch: int | None, as_json: bool, url: str, api_key: str | None
+    ctx: click.Context,
+    /,
+    gate_id: str,
+    epoch: int | None,
+    as_json: bool,
+    url: str,
+    api_key: str | None,
 ) -> None:
     """Compute the stored verdicts of GATE again, and compare them to the last byte.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .options import STORE_HELP
+from .options import KAFKA_HELP, STORE_HELP
 
 
 @click.command()
@@ -17,6 +17,11 @@ from .options import STORE_HELP
     envvar="PENSTOCK_CONFIG",
     type=click.Path(path_type=Path),
     help="penstock.yaml: receivers, routes, silences. Without receivers nobody is told.",
+)
+@click.option(
+    "--kafka",
+    envvar="PENSTOCK_KAFKA",
+    help=f"{KAFKA_HELP}: changes of alerts and verdicts are sent to the topic penstock.alerts too.",
 )
 @click.option("--once", is_flag=True, help="Look once, deliver what is due, and end.")
 @click.option(
@@ -29,7 +34,7 @@ from .options import STORE_HELP
     "--metrics-port", default=9187, show_default=True, help="Their port; 0 picks a free one."
 )
 def notify(**options: Any) -> None:
-    """Tell the receivers of penstock.yaml of alerts: chat, pagers, mail, webhooks.
+    """Tell the receivers of penstock.yaml of alerts and verdicts: chat, pagers, mail, webhooks.
 
     `penstock up` does so by itself; the distributed form needs one such process. A second one waits
     until the first has ended or has been silent for 15 s. Secrets of receivers are variables or files:
@@ -39,6 +44,7 @@ def notify(**options: Any) -> None:
     Example:
       penstock notify --store clickhouse://writer:pw@localhost:8123/penstock --config penstock.yaml
       PAGERDUTY_KEY=... penstock notify --store @/run/penstock/store.url --config penstock.yaml
+      penstock notify --kafka localhost:9092 --store ... --config penstock.yaml
       * * * * *  penstock notify --once --store @/etc/penstock/store.url --config /etc/penstock.yaml
     """
     from ..serve_notify import NotifyOptions, serve_notify
@@ -47,6 +53,8 @@ def notify(**options: Any) -> None:
     if options["once"]:
         names = ("notifications", "deliveries", "deliveries_dead", "waiting")
         planned, delivered, dead, waiting = (totals.get(name, 0) for name in names)
+        if options["kafka"]:
+            click.echo(f"{totals.get('topic_messages', 0)} messages sent to penstock.alerts")
         click.echo(
             f"{planned} notifications, {delivered} messages delivered, {dead} given up, "
             f"{waiting} wait for the next time"

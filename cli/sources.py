@@ -141,7 +141,7 @@ class StoreSource:
         self._said = Said(store, section.silences, wall_us)
         self._alerts = Alerts(store, section, self._said)
         self._slos = Slos(store, None if known is None else known.objectives)
-        self._costs = Costs(store, None if known is None else known.costs.budgets)
+        self._costs = Costs(store, None if known is None else known.costs)
         monitors = None if known is None else known.drift.monitors
         self._drift = Drift(store, monitors)
         self._examples = Examples(store)

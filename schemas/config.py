@@ -17,6 +17,7 @@ from .drift.monitors import DriftConfiguration
 from .errors import InvalidConfiguration
 from .gates import Gate, LiveGate, OfflineGate
 from .gates.budget import BudgetGate
+from .gates.notify import notify_problems as gate_notify_problems
 from .signals import (
     Problem,
     SignalId,
@@ -188,6 +189,12 @@ def _problems(configuration: Configuration) -> Iterator[Problem]:
             yield ("gates", at, "slo"), f"there is no objective {asked.slo}"
     yield from signal_problems(configuration.alerts.rules, known)
     yield from notify_problems(configuration.alerts, configuration.objectives)
+    yield from gate_notify_problems(configuration.alerts, configuration.gates)
+    kept_s = configuration.retention.warm_days * 86_400
+    for at, limit in enumerate(configuration.costs.spend_limits):
+        if limit.window_s > kept_s:
+            where = ("costs", "spend_limits", at, "window_s")
+            yield where, f"longer than raw rows are kept: raise retention.warm_days, or {kept_s} s"
     catalogue = configuration.alerts.catalogue
     for rule in configuration.left_out:
         if catalogue is not None and catalogue.is_named(rule.id):

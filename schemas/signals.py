@@ -81,7 +81,7 @@ def signal_problems(rules: Sequence[AlertRule], known: Sequence[SignalId]) -> It
     for kind, name in known:
         if kind == "budget" and len(name) > _LONGEST:
             yield ("slos",), f"{name} is longer than {_LONGEST} characters, and names alert rules"
-        section, longest = _LONGEST_OF.get(kind, ("", 64))
+        section, longest = _LONGEST_OF.get(kind, ("", len(name)))
         if len(name) > longest:
             yield (section,), f"{name} is longer than {longest} characters, and names alert rules"
         monitor = name.removesuffix(".missing")

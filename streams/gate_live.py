@@ -155,7 +155,7 @@ class LiveKeeper:
         )
 
     def _start_us(self) -> int | None:
-        """Where the epoch begins: at its marker, or without any with the treatment's first request."""
+        """Where the epoch begins: at its marker, or without any after the treatment's first request."""
         block_us = self._wanted.block_s * SECOND_US
         watermark_us = self._shard.watermark_us
         if self._epoch.start_us or watermark_us - self._looked_us < block_us:
@@ -169,7 +169,8 @@ class LiveKeeper:
             f" WHERE t.ts >= fromUnixTimestamp64Micro({{since:Int64}}, 'UTC') AND {dimensions}",
             {"since": watermark_us - LOOK_BACK_US, **given},
         )
-        return int(rows[0]["first"]) // block_us * block_us if rows[0]["n"] else None
+        # The next whole block: control's requests of the present one came before the treatment's too.
+        return (int(rows[0]["first"]) // block_us + 1) * block_us if rows[0]["n"] else None
 
 
 def shares_of(spec: QueriedGate, markers: Iterable[Marker]) -> list[tuple[int, float]]:

@@ -1,10 +1,10 @@
-"""The notifier: takes stored changes of alerts to people. One per installation, in a thread of its own.
+"""The notifier: takes stored changes of alerts and verdicts to people. One per installation, in a thread of its own.
 
 **Nobody is paged twice and nothing is lost, whenever it ends.** What is planned depends on what was told
 before, and planning again a moment later may give other messages. So a plan is stored as a whole before
 anything follows from it. One step is, in this order:
 
-1. read what is new: changes, silences, acknowledgements; plan, in memory only;
+1. read what is new: changes, silences, acknowledgements, verdicts; plan, in memory only;
 2. store the plan as one row: what everybody was told after it, and the messages that tell it;
 3. renew the lease;
 4. put the messages into the outbox, from which the dispatcher delivers them.
@@ -24,6 +24,7 @@ plan, but fails at 3 and puts nothing in; its row has a lower version than any t
 If it was paused after 3, its successor read the row, and both put the same messages in.
 
 An alert that fires and ends while no notifier runs is not told: there is nothing left to do about it.
+Of a gate every change since the last one that the plan knows is told, in order.
 While the store is away nothing new is known and nothing is planned; the dispatcher delivers what it has.
 """
 
@@ -31,19 +32,18 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import secrets as tokens
-import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..schemas.alerts.routing import secrets_of
 from ..schemas.alerts.section import Alerts
 from ..schemas.config import Configuration
 from ..schemas.errors import InvalidConfiguration, PenstockError
+from ..schemas.gates import LiveGate
+from ..schemas.gates.notify import telling
 from ..schemas.slo.notify import notified
 from .core.alerts.log import Alert, AlertLog
 from .delivery.carrier import Send, Ways
@@ -52,7 +52,7 @@ from .delivery.schedule import Policy
 from .delivery.secret import MissingSecret, Secrets
 from .delivery.sender import Sender
 from .delivery.stored_outbox import StoredOutbox
-from .notifier_lease import TTL_S, LeaseLost, StoreLease
+from .notifier_lease import TTL_S, LeaseLost, StoreLease, holder_of_this_process
 from .notifier_plan import QUEUE, Desk, Plan
 from .store import Store
 
@@ -98,7 +98,8 @@ def notifier_of(
     if not section.receivers:
         return None
     check_secrets(section, secrets)
-    return Notifier(store, section, Sender(secrets))
+    gates = telling(configuration.live_gates)
+    return Notifier(store, section, Sender(secrets), gates=gates)
 
 
 def check_secrets(section: Alerts, secrets: Secrets) -> None:
@@ -131,6 +132,7 @@ class Notifier:
         send: takes messages to receivers.
         timing: how often and how long.
         clock: integer microseconds UTC.
+        gates: those that tell somebody of their verdicts.
 
     Attributes:
         log: the live log of alerts; register exporters before `start`. They hear of alerts that are
@@ -149,15 +151,21 @@ class Notifier:
         send: Send,
         timing: Timing | None = None,
         clock: Callable[[], int] = lambda: time.time_ns() // 1000,
+        gates: Sequence[LiveGate] = (),
     ) -> None:
         self._store = store
         self._section = section
         self._send = send
         self._timing = timing = timing or Timing()
         self._clock = clock
+        self._gates = gates
         # A folder is open in one process at a time, so whoever had the lease before has ended.
         self._lease = StoreLease(
-            store, QUEUE, _holder(), ttl_s=timing.ttl_s, alone=store.folder is not None
+            store,
+            QUEUE,
+            holder_of_this_process(),
+            ttl_s=timing.ttl_s,
+            alone=store.folder is not None,
         )
         self._outbox: StoredOutbox | None = None
         self._dispatcher: Dispatcher | None = None
@@ -237,6 +245,7 @@ class Notifier:
                     self.log,
                     self.totals,
                     self._clock,
+                    self._gates,
                 )
             )
             dispatcher.wake()
@@ -286,7 +295,3 @@ class Notifier:
             self._dispatcher.stop()
         self.left = self.waiting
         self._outbox = self._dispatcher = self._plan = None
-
-
-def _holder() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}:{tokens.token_hex(4)}"

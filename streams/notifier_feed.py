@@ -58,6 +58,19 @@ class AlertFeed:
             ids |= {*self._ids(f"({_STATES}) ORDER BY newest DESC, alert_id LIMIT {newest:d}")}
         return self.history(ids)
 
+    @property
+    def positions(self) -> dict[str, int]:
+        """Chain of the audit log -> the position that is read next."""
+        return dict(self._next)
+
+    def resume(self, positions: Mapping[str, int]) -> None:
+        """Read on from these; chains that are not among them from their first entry.
+
+        Raises:
+            StoreError: the store is away or not migrated.
+        """
+        self._next = dict.fromkeys(self._positions(), 0) | dict(positions)
+
     def news(self) -> list[Transition]:
         """Changes since the last call, in the order of their shard.
 

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+from .alerts_topic import AlertsTopic
 from .app_status import WorkerStatus
 from .notifier import Notifier
 from .worker_http import STUCK_S, Definition, Reading, Sources, WorkerHTTP
@@ -16,6 +17,12 @@ WAITING = Definition(
     "gauge",
     "",
     "Messages in the outbox that are not delivered.",
+)
+SENT = Definition(
+    "penstock_notify_topic_messages",
+    "counter",
+    "",
+    "Messages that Kafka took for penstock.alerts.",
 )
 FIRING = Definition("penstock_notify_firing_alerts", "gauge", "", "Alerts that fire, quiet or not.")
 COUNTERS = {
@@ -31,9 +38,11 @@ COUNTS = {
 }
 
 
-def readings(notifier: Notifier | None) -> Iterator[Reading]:
+def readings(notifier: Notifier | None, topic: AlertsTopic | None = None) -> Iterator[Reading]:
     """Every metric of the closed list; of no notifier, that it does not work."""
     yield Reading(WORKS, float(notifier is not None and not notifier.failure), {})
+    if topic is not None:
+        yield Reading(SENT, topic.totals["topic_messages"], {})
     if notifier is None:
         return
     firing = sum(alert.state == "firing" for alert in notifier.log.alerts())
@@ -50,6 +59,7 @@ class NotifierHTTP(WorkerHTTP):
         host: address to listen on.
         port: 0 picks a free one.
         notifier: tells which one is asked; None where there are no receivers, which is well.
+        topic: sends to the topic of alerts; None where nothing is sent.
         render: makes the text of /metrics.
         content_type: of that text.
 
@@ -62,19 +72,22 @@ class NotifierHTTP(WorkerHTTP):
         host: str,
         port: int,
         notifier: Callable[[], Notifier | None],
+        topic: AlertsTopic | None,
         render: Callable[[Sequence[Reading]], str],
         content_type: str,
     ) -> None:
         super().__init__(host, port, Sources(lambda: WorkerStatus("")), render, content_type)
         self._notifier = notifier
+        self._topic = topic
 
     def answer(self, path: str) -> tuple[int, str, str]:
         """Status, content type and body of a path."""
         notifier = self._notifier()
         if path == "/metrics":
-            return 200, self._content_type, self._render([*readings(notifier)])
+            return 200, self._content_type, self._render([*readings(notifier, self._topic)])
         if path == "/readyz":
-            failure = "" if notifier is None else notifier.failure
+            failures = [item.failure for item in (notifier, self._topic) if item is not None]
+            failure = "; ".join(filter(None, failures))
             return _json(503 if failure else 200, failure or "ready")
         if path == "/healthz":
             stuck_s = 0.0 if notifier is None else time.monotonic() - notifier.turned_s

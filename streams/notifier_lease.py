@@ -10,6 +10,9 @@ No clocks are compared. A term that somebody else has holds until it has been se
 
 from __future__ import annotations
 
+import os
+import secrets
+import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +28,11 @@ TTL_S = 15.0
 
 class LeaseLost(PenstockError):
     """Somebody else has it."""
+
+
+def holder_of_this_process() -> str:
+    """A name for this life of this process, told apart from every other."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
 class StoreLease:

@@ -7,9 +7,9 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 
-from ..schemas.alerts.section import Alerts
 from ..schemas.config import Configuration
 from ..schemas.errors import InvalidConfiguration
+from ..schemas.gates.notify import telling
 from ..schemas.slo.notify import notified
 from .notifier import Notifier, notifier_of
 from .store import Store
@@ -42,8 +42,8 @@ class LiveNotifier:
         self._newest = newest
         self._environment = environment
         configuration = newest()
-        self._section = _section(configuration)
-        self._refused: Alerts | None = None
+        self._followed = _followed(configuration)
+        self._refused: object = None
         self._past: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -70,15 +70,15 @@ class LiveNotifier:
             self.notifier.stop()
 
     def follow(self) -> None:
-        """Go over to the configuration in force, where what it says of alerts is another."""
+        """Go over to the configuration in force, where what it says of telling people is another."""
         configuration = self._newest()
-        section = _section(configuration)
-        if section in (self._section, self._refused):
+        followed = _followed(configuration)
+        if followed in (self._followed, self._refused):
             return
         try:
             follower = notifier_of(self._store, configuration, self._environment)
         except InvalidConfiguration as error:
-            self._refused = section
+            self._refused = followed
             log.error("alerts are told by the former configuration: %s", error)
             return
         former = self.notifier
@@ -86,7 +86,7 @@ class LiveNotifier:
             former.stop()  # it gives the lease back, so that the next one need not wait for it
         with self._lock:
             self._past.update(former.totals if former is not None else {})
-            self.notifier, self._section, self._refused = follower, section, None
+            self.notifier, self._followed, self._refused = follower, followed, None
         if follower is not None:
             follower.start()
 
@@ -95,6 +95,7 @@ class LiveNotifier:
             self.follow()
 
 
-def _section(configuration: Configuration) -> Alerts:
-    """What a notifier follows."""
-    return notified(configuration.alerts, configuration.objectives)
+def _followed(configuration: Configuration) -> object:
+    """What a notifier follows: the alerts, and the gates that tell somebody."""
+    alerts = notified(configuration.alerts, configuration.objectives)
+    return alerts, telling(configuration.live_gates)

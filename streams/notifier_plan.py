@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import pyarrow as pa
 
 from ..schemas.alerts.section import Alerts
+from ..schemas.gates import LiveGate
 from .core.alerts.log import Alert, AlertLog, follow, with_note
 from .core.alerts.notify import Notification, NotifyState, plan_notifications
 from .core.alerts.suppress import quiet_reasons
@@ -24,6 +25,7 @@ from .delivery.compose import compose, compose_acknowledgement
 from .delivery.message import Message
 from .delivery.outbox import Outbox
 from .notifier_feed import AlertFeed
+from .notifier_gates import Last, VerdictDesk, last_from_json, last_to_json
 from .notifier_lease import StoreLease
 from .store import Store
 
@@ -47,6 +49,7 @@ class Desk:
         log: told of every change.
         totals: counters of the process, added to: alert_changes, notifications.
         clock: integer microseconds UTC.
+        gates: those that tell somebody of their verdicts.
     """
 
     store: Store
@@ -56,15 +59,32 @@ class Desk:
     log: AlertLog
     totals: Counter[str]
     clock: Callable[[], int]
+    gates: Sequence[LiveGate] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPlan:
+    """The row of the store.
+
+    Attributes:
+        told: what everybody was told of alerts.
+        messages: that told it last.
+        planned_us: when, integer microseconds UTC.
+        verdicts: the last change of each gate that tells.
+    """
+
+    told: NotifyState = field(default_factory=NotifyState)
+    messages: Sequence[Message] = ()
+    planned_us: int = 0
+    verdicts: Last = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What a look led to: the next state, the messages, and the alerts whose taking they tell."""
+    """What a look led to: what is stored of it, and the alerts whose taking the messages tell."""
 
-    state: NotifyState
+    stored: StoredPlan
     notifications: int
-    messages: list[Message]
     taken: set[str]
 
 
@@ -85,9 +105,11 @@ class Plan:
         self._alerts: dict[str, Alert] = {}
         self._taken: set[str] = set()
         self._started_us = now_us = desk.clock()
-        self._state, messages, planned_us = stored_plan(desk.store)
-        if now_us - planned_us < PUT_AGAIN_US:
-            self._put(messages, now_us)
+        stored = stored_plan(desk.store)
+        self._state = stored.told
+        self._verdicts = VerdictDesk(desk.store, desk.section, desk.gates, stored.verdicts)
+        if now_us - stored.planned_us < PUT_AGAIN_US:
+            self._put(stored.messages, now_us)
         self._start(desk.section.log_size)
 
     def step(self) -> int:
@@ -105,15 +127,22 @@ class Plan:
         if abs(now_us - self._started_us) >= AGAIN_US:  # the clock may be set back
             self._started_us = now_us
             self._start(0)
-        if not self._alerts:
+        if not self._alerts and not self._desk.gates:
             return 0
-        planned = self._planned(now_us // SECOND_US)
-        if planned.messages or planned.state != self._state:
-            self._commit(planned, now_us)
+        planned = self._planned(now_us)
+        stored = planned.stored
+        if stored.messages or (stored.told, stored.verdicts) != (self._state, self._verdicts.last):
+            self._commit(planned)
         self._prune()
-        return len(planned.messages)
+        return len(stored.messages)
 
-    def _planned(self, now_s: int) -> Step:
+    def _planned(self, now_us: int) -> Step:
+        state, notifications, messages, taken = self._planned_alerts(now_us // SECOND_US)
+        verdicts, more, told = self._verdicts.look()
+        stored = StoredPlan(state, [*messages, *told], now_us, verdicts)
+        return Step(stored, notifications + more, taken)
+
+    def _planned_alerts(self, now_s: int) -> tuple[NotifyState, int, list[Message], set[str]]:
         section, alerts = self._desk.section, [*self._alerts.values()]
         firing = [alert.id for alert in alerts if alert.state == "firing"]
         silences = [*section.silences, *self._feed.silences(now_s)] if firing else []
@@ -132,7 +161,7 @@ class Plan:
             names = {n for g in state.groups.values() if alert_id in g.told for n in g.receivers}
             told = [self._receivers[name] for name in sorted(names & self._receivers.keys())]
             messages += compose_acknowledgement(self._alerts[alert_id], told)
-        return Step(state, len(due), messages, taken)
+        return state, len(due), messages, taken
 
     def _explained(self, due: Sequence[Notification]) -> list[Notification]:
         """The notifications with what is known of why their alerts fired; nothing is waited for."""
@@ -143,15 +172,15 @@ class Plan:
             for item in due
         ]
 
-    def _commit(self, planned: Step, now_us: int) -> None:
+    def _commit(self, planned: Step) -> None:
+        stored = planned.stored
         # 1. The plan as a whole: from here on a new start puts in the same messages.
-        row = _plan_row(planned.state, planned.messages, now_us, self._desk.lease.term)
-        self._desk.store.insert(*row)
+        self._desk.store.insert(*_plan_row(stored, self._desk.lease.term))
         # 2. Nobody took over before it was stored: whoever does later goes on from it.
         self._desk.lease.renew()
-        self._state = planned.state
+        self._state, self._verdicts.last = stored.told, stored.verdicts
         # 3. Into the outbox, which knows messages that it was given before.
-        self._put(planned.messages, now_us)
+        self._put(stored.messages, stored.planned_us)
         self._taken |= planned.taken
         self._desk.totals["notifications"] += planned.notifications
 
@@ -191,8 +220,8 @@ def _told(state: NotifyState) -> set[str]:
     return {alert_id for group in state.groups.values() for alert_id in group.told}
 
 
-def stored_plan(store: Store) -> tuple[NotifyState, list[Message], int]:
-    """What everybody was told, the messages that told it last, and when they were planned (us UTC).
+def stored_plan(store: Store) -> StoredPlan:
+    """The plan in force; an empty one where there never was any.
 
     Raises:
         StoreError: the store is away or not migrated.
@@ -202,21 +231,24 @@ def stored_plan(store: Store) -> tuple[NotifyState, list[Message], int]:
         {"id": QUEUE},
     )
     if not rows:
-        return NotifyState(), [], 0
+        return StoredPlan()
     found = json.loads(rows[0]["state"])
-    messages = [Message(**{**item, "lanes": tuple(item["lanes"])}) for item in found["messages"]]
-    return NotifyState.from_json(canonical_json(found["told"])), messages, found["planned_us"]
+    return StoredPlan(
+        NotifyState.from_json(canonical_json(found["told"])),
+        [Message(**{**item, "lanes": tuple(item["lanes"])}) for item in found["messages"]],
+        found["planned_us"],
+        last_from_json(found.get("verdicts", [])),  # plans of before gates told anybody have none
+    )
 
 
-def _plan_row(
-    state: NotifyState, messages: Sequence[Message], now_us: int, version: int
-) -> tuple[str, pa.Table, str]:
+def _plan_row(plan: StoredPlan, version: int) -> tuple[str, pa.Table, str]:
     """Table, row and token of a plan."""
     text = canonical_json(
         {
-            "told": asdict(state),
-            "messages": [asdict(message) for message in messages],
-            "planned_us": now_us,
+            "told": asdict(plan.told),
+            "messages": [asdict(message) for message in plan.messages],
+            "planned_us": plan.planned_us,
+            "verdicts": last_to_json(plan.verdicts),
         }
     )
     row = {"kind": ["notify"], "id": [QUEUE], "state": [text]}

@@ -28,7 +28,18 @@ class Policies(Model):
     on_undecided_at_deadline: PolicyName = "hold"
 
 
-class SequentialGate(Policies):
+class LivePolicies(Policies):
+    """Part of every gate on a running stream.
+
+    Attributes:
+        notify: names of receivers (`alerts.receivers`) that are told of changes of its verdict; no
+            part of what the verdict is computed from.
+    """
+
+    notify: tuple[str, ...] = ()
+
+
+class SequentialGate(LivePolicies):
     """A gate that is asked for as long as a release runs.
 
     FAIL splits alpha_fail over the critical metrics and needs no minimum. PASS is

@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from .base import Policies
+from .base import LivePolicies
 
 
-class BudgetGate(Policies):
+class BudgetGate(LivePolicies):
     """Budget left is a census, so it is compared and not tested; burn rates are (docs/slos.md).
 
     FAIL is a spent budget, or a burn-rate rule of a named severity in alarm. PASS needs

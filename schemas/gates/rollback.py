@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from .absolute import LatencyLimit, RateLimit
-from .base import Arm, Model, Policies
+from .base import Arm, LivePolicies, Model
 
 
 class AcceptanceDrop(Model):
@@ -31,7 +31,7 @@ class AcceptanceDrop(Model):
 RollbackLimit = Annotated[LatencyLimit | RateLimit | AcceptanceDrop, Field(discriminator="metric")]
 
 
-class RollbackGate(Policies):
+class RollbackGate(LivePolicies):
     """Must the release go back? It never passes: FAIL, or still watching (docs/gates.md).
 
     A limit fails where it is broken in the first and the newest minute of the last `for_s` seconds and

@@ -84,15 +84,17 @@ def of_forecast(spec: CapacityForecast, found: Saturation, at_s: int) -> SignalR
 
     It is broken where the expected load, not only the early end of the interval, gets there.
     """
-    full = found.state == "saturated"
-    until_s = 0 if full else found.estimate_s
-    known = found.state != "unknown"
-    value = until_s if until_s is not None else found.horizon_s
-    what = f"{found.reason} is full" if full else f"until {found.signal} is full"
-    if known and until_s is None:
-        what = "ahead the fleet is not expected to be full"
+    breach: bool | None = None
+    value: float | None = None
+    note = f"unknown: {found.reason}"
+    if found.state == "saturated":
+        breach, value, note = True, 0.0, f"{found.reason} is full"
+    elif found.estimate_s is not None:
+        breach, value, note = True, float(found.estimate_s), f"until {found.signal} is full"
+    elif found.state != "unknown":
+        breach, value = False, float(found.horizon_s)
+        note = "ahead the fleet is not expected to be full"
     return SignalReading(
-        "capacity", spec.id, at_s, spec.filter.given(),
-        until_s is not None if known else None, float(value) if known else None,
-        float(spec.horizon_s), unit="s", note=what,
+        "capacity", spec.id, at_s, spec.filter.given(), breach, value, float(spec.horizon_s),
+        unit="s", note=note,
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email import policy
 from email.headerregistry import HeaderRegistry, MessageIDHeader
@@ -52,12 +53,26 @@ def mail_messages(
         "text": _text(alerts, alert_url),
         "html": _html(alerts, alert_url),
     }
+    return to_each(receiver, notification.key, [alert.id for alert in alerts], body)
+
+
+def to_each(
+    receiver: EmailReceiver, key: str, lanes: Sequence[str], body: Mapping[str, Any]
+) -> list[Message]:
+    """A mail for each recipient.
+
+    Args:
+        receiver: told.
+        key: of all of them together.
+        lanes: that each of the mails is part of.
+        body: as `mail_bytes` takes it, but for the recipient.
+    """
     return [
         Message(
-            sha256([notification.key, recipient])[:32],
+            sha256([key, recipient])[:32],
             receiver.name,
-            tuple(f"{recipient} {alert.id}" for alert in alerts),
-            canonical_json(body | {"recipient": recipient}),
+            tuple(f"{recipient} {lane}" for lane in lanes),
+            canonical_json({**body, "recipient": recipient}),
         )
         for recipient in receiver.to
     ]

@@ -33,12 +33,12 @@ def slack_messages(
         alert_url: where alerts are shown, with `{id}`; empty for nowhere.
     """
     alerts = (*notification.firing, *notification.resolved)
-    header = {"type": "plain_text", "text": _escaped(title(notification), _HEADER)}
-    sections = _that_fit([_section(_alert(alert, alert_url)) for alert in alerts[:MAX_ALERTS]])
+    header = {"type": "plain_text", "text": escaped(title(notification), _HEADER)}
+    sections = _that_fit([section(_alert(alert, alert_url)) for alert in alerts[:MAX_ALERTS]])
     if len(sections) < len(alerts):
-        sections.append(_section(f"and {len(alerts) - len(sections)} more"))
+        sections.append(section(f"and {len(alerts) - len(sections)} more"))
     body: dict[str, Any] = {
-        "text": _escaped(title(notification), 1000),
+        "text": escaped(title(notification), 1000),
         "blocks": [{"type": "header", "text": header}, *sections],
     }
     if receiver.channel:
@@ -48,32 +48,33 @@ def slack_messages(
 
 
 def _that_fit(sections: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    sizes = itertools.accumulate(len(canonical_json(section)) for section in sections)
-    return [section for section, size in zip(sections, sizes, strict=True) if size < MAX_CHARACTERS]
+    sizes = itertools.accumulate(len(canonical_json(block)) for block in sections)
+    return [block for block, size in zip(sections, sizes, strict=True) if size < MAX_CHARACTERS]
 
 
 def _alert(alert: Alert, alert_url: str) -> str:
     state = ":rotating_light: FIRING" if alert.is_open else ":white_check_mark: RESOLVED"
     lines = [
-        f"*{state} {severity(alert)}*  {_escaped(headline(alert), _HEADLINE)}",
+        f"*{state} {severity(alert)}*  {escaped(headline(alert), _HEADLINE)}",
         f"{_code(slice_of(alert))}  {times(alert)}",
     ]
     if alert.last.text:
-        lines.append(_escaped(alert.last.text, _FACT))
+        lines.append(escaped(alert.last.text, _FACT))
     if alert.is_open and "explanation" in alert.last.annotations:
-        lines.append(f"_{_escaped(alert.last.annotations['explanation'], _WHY)}_")
+        lines.append(f"_{escaped(alert.last.annotations['explanation'], _WHY)}_")
     if alert.amended is not None:
-        lines.append(f"late rows changed it to: {_escaped(alert.amended.text, _FACT)}")
+        lines.append(f"late rows changed it to: {escaped(alert.amended.text, _FACT)}")
     links = [_link(link(alert, alert_url), "alert"), _link(alert.last.runbook or "", "runbook")]
     return "\n".join([*lines, " ".join(filter(None, links))]).rstrip()
 
 
-def _section(text: str) -> dict[str, Any]:
+def section(text: str) -> dict[str, Any]:
+    """A block of text in Slack's own markup."""
     # Verbatim: no @name or #channel in a text becomes a link or a mention.
     return {"type": "section", "text": {"type": "mrkdwn", "text": text, "verbatim": True}}
 
 
-def _escaped(text: str, limit: int) -> str:
+def escaped(text: str, limit: int) -> str:
     """Escaped as Slack asks for, cut to a length without cutting an escape in two."""
     text = one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     if len(text) <= limit:
@@ -82,7 +83,7 @@ def _escaped(text: str, limit: int) -> str:
 
 
 def _code(text: str) -> str:
-    return f"`{_escaped(text.replace('`', chr(39)), _FACT)}`"
+    return f"`{escaped(text.replace('`', chr(39)), _FACT)}`"
 
 
 def _link(target: str, name: str) -> str:

@@ -23,13 +23,13 @@ from penstock.tests.unit.streams.core.world import Sent
 SECOND_US = 1_000_000
 WEEK_S, MONDAY_S = 7 * 86_400, 4 * 86_400
 CLEAR_S = 310  # windows of five minutes are empty again, after what all models sent
-CHUNK = 4000
+CHUNK, TURN_S = 4000, 120
 ALL_MODELS_S = 7260
 RULES = {rule.id: rule for rule in catalogue_rules()}
 BY_MODEL = [name for name in RECIPES if RULES[name].by is not None]
 OF_FLEET = [name for name in RECIPES if RULES[name].by is None]
-# Lateness is decided as rows come in, so each frame waits for what the one before brought about.
-ONE_BY_ONE = {"events-late"}
+# Lateness is decided as rows come in: the first frame is closed before the others are posted.
+APART = {"events-late"}
 CONFIG = """
 slos:
   - {id: availability, filter: {model: promised}, sli: {kind: availability}, target: 99.9 %, window: 30d}
@@ -82,24 +82,25 @@ def by_model(at_s: int) -> Iterator[tuple[Sent, ...]]:
         recipes.setdefault(RECIPES[name], name)
     found: dict[str, list[Row]] = {"request": _promised() + _spent(), "step": [], "feedback": []}
     for recipe, name in recipes.items():
-        lasts_s = max(length_s(RULES[other]) for other in BY_MODEL if RECIPES[other] is recipe)
         for on in (True, False):
-            for sent in recipe(lasts_s, on).of(_side(name, on)):
+            for sent in _traffic(name, on).of(_side(name, on)):
                 found[sent.kind] += sent.rows
-    chunks = []
+    # All that is sent of two minutes comes together, so that nothing of it is late.
+    turns: dict[int, list[tuple[str, Row]]] = {}
     for kind, all_rows in found.items():
-        ordered = sorted(_moved(all_rows, at_s), key=lambda row: row["ts"])
-        parts = (ordered[k : k + CHUNK] for k in range(0, len(ordered), CHUNK))
-        chunks += [(part[-1]["ts"], kind, part) for part in parts]
-    seq, body = 0, []
-    for clock_us, kind, part in sorted(chunks, key=lambda chunk: chunk[0]):
-        body.append(Sent(kind, "models", "models", seq, part, clock_us))
-        seq += len(part)
-        if len(body) == 8:
-            yield tuple(body)
-            body.clear()
+        for row in _moved(all_rows, at_s):
+            turns.setdefault((row["ts"] // SECOND_US - at_s) // TURN_S, []).append((kind, row))
+    seq = 0
+    for turn, sent_rows in sorted(turns.items()):
+        body, clock_us = [], (at_s + (turn + 1) * TURN_S) * SECOND_US - 1
+        for kind in found:
+            mine = [row for other, row in sent_rows if other == kind]
+            for k in range(0, len(mine), CHUNK):
+                part = mine[k : k + CHUNK]
+                body.append(Sent(kind, "models", "models", seq, part, clock_us))
+                seq += len(part)
+        yield tuple(body)
     end_us = (at_s + ALL_MODELS_S) * SECOND_US
-    yield (*body, Sent("control", "models", "models", seq, [], end_us))
     yield (
         Sent("control", "models", "models", seq, [], end_us, closing=True),
         _anchor("first", at_s + ALL_MODELS_S),
@@ -110,6 +111,11 @@ def model_of(name: str, on: bool) -> str:
     """Models of a rule: `on` breaks it, `off` does not quite; rules of one recipe share them."""
     first = next(other for other in BY_MODEL if RECIPES[other] is RECIPES[name])
     return f"{_side(first, on)} chat"
+
+
+def ends_s(name: str) -> int:
+    """How long after the begin the models of a rule are followed; then their silence is news."""
+    return _traffic(name, True).end_s
 
 
 def phases(at_s: int) -> Iterator[Phase]:
@@ -123,15 +129,11 @@ def phases(at_s: int) -> Iterator[Phase]:
             after = _anchor(f"{name} {on}", at_s)
             frames = [_shifted(sent, start_s, f"{name} {on}") for sent in traffic.frames]
             frames.sort(key=lambda sent: sent.clock_us)
-            ended = [*_closing([before]), *frames, *_closing(frames), after]
-            split = 1 if name in ONE_BY_ONE else len(ended)
-            bodies = [tuple(ended[k : k + split]) for k in range(0, len(ended), split)]
-            if (
-                split == 1
-            ):  # the old anchor leaves with what comes next, the workers with the new one
-                last = 1 + len(frames)
-                bodies = [tuple(ended[:2]), *bodies[2:last], tuple(ended[last:])]
-            yield Phase(name, on, start_s, at_s, tuple(bodies))
+            # The old anchor leaves as the phase begins, and its workers leave as the new one comes.
+            opening = (*_closing([before]), frames[0])
+            others = (*frames[1:], *_closing(frames), after)
+            bodies = (opening, others) if name in APART else ((*opening, *others),)
+            yield Phase(name, on, start_s, at_s, bodies)
             before = after
 
 
@@ -165,6 +167,12 @@ def signals_of_catalogue() -> set[str]:
         for name, rule in RULES.items()
         if isinstance(rule.condition, Signal) and rule.condition.kind != "drift"
     }
+
+
+def _traffic(name: str, on: bool) -> Traffic:
+    recipe = RECIPES[name]
+    lasts_s = max(length_s(RULES[other]) for other in BY_MODEL if RECIPES[other] is recipe)
+    return recipe(lasts_s, on)
 
 
 def _side(name: str, on: bool) -> str:

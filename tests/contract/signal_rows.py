@@ -10,6 +10,8 @@ from penstock.api.auth import Access
 from penstock.schemas.config import parse
 from penstock.schemas.slo.objective import Objective
 from penstock.streams.core.costs.budget import budget_hash
+from penstock.streams.core.costs.limits import limit_hash
+from penstock.streams.core.costs.saturation import forecast_hash
 from penstock.streams.core.slo.status import objective_hash
 from penstock.streams.store import Store
 from penstock.tests.support.api import Client, Ingest, problem_of
@@ -31,6 +33,8 @@ alerts:
       equal: [model]
 costs:
   budgets: [{{id: fleet, usd: 5000}}, {{id: search, usd: 7, filter: {{route: /s}}}}]
+  spend_limits: [{{id: user, by: user_hash, usd: 2}}, {{id: customer, by: tenant, usd: 9}}]
+  forecasts: [{{id: chat, filter: {{model: chat}}}}, {{id: all}}]
 """)
 BURN = {
     "name": "1h", "severity": "critical", "for_s": 0, "factor": 14.4, "long_rate": 20.0,
@@ -42,8 +46,11 @@ HASHES = {
     item.id: objective_hash(item)
     for item in CONFIGURATION.objectives
     if isinstance(item, Objective)
-} | {item.id: budget_hash(item) for item in CONFIGURATION.costs.budgets}
-"""Of what the configuration asks for, by the id of the objective or budget."""
+}
+HASHES |= {item.id: budget_hash(item) for item in CONFIGURATION.costs.budgets}
+HASHES |= {item.id: limit_hash(item) for item in CONFIGURATION.costs.spend_limits}
+HASHES |= {item.id: forecast_hash(item) for item in CONFIGURATION.costs.forecasts}
+"""Of what the configuration asks for, by the id of the objective, budget, limit or forecast."""
 
 
 class Clock:
@@ -100,6 +107,27 @@ def budget(name: str, **more: Any) -> dict[str, Any]:
         "budget_nanousd": 5000 * 10**9, "spent_nanousd": 10**9, "projected_nanousd": 6500 * 10**9,
         "low_nanousd": None, "high_nanousd": None, "method": "linear", "last_hour_nanousd": 2,
         "budget_per_hour_nanousd": 29_761_904_761, "measured_share": 1.0,
+        "spec_hash": HASHES.get(name, ""),
+    }  # fmt: skip
+    return row | more
+
+
+def spending(name: str, **more: Any) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "limit_id": name, "as_of": at(3600), "version": 1, "by": "user_hash", "window_s": 86_400,
+        "limit_nanousd": 2 * 10**9, "above": 1, "keys": ["ann", "bob"],
+        "spent_nanousd": [3 * 10**9, 10**9], "since": [at(3000), None],
+        "spec_hash": HASHES.get(name, ""),
+    }  # fmt: skip
+    return row | more
+
+
+def forecast(name: str, **more: Any) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "forecast_id": name, "as_of": at(3600), "version": 1, "state": "saturates", "reason": "",
+        "history_end": at(3600), "horizon_s": 7200, "estimate_s": 4000, "low_s": 3000,
+        "high_s": None, "signal": "kv_cache_usage", "load": 20.0, "saturating_load": 40.0,
+        "saturating_load_low": 35.0, "saturating_load_high": None, "daily": False, "steps": 60,
         "spec_hash": HASHES.get(name, ""),
     }  # fmt: skip
     return row | more

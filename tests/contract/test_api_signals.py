@@ -10,7 +10,15 @@ from penstock.schemas.errors import NotFound, StoreError
 from penstock.schemas.slo.objective import Objective
 from penstock.streams.core.slo.status import objective_hash
 from penstock.streams.store import Store
-from penstock.tests.contract.signal_rows import BURN, Clock, budget, client_of, status
+from penstock.tests.contract.signal_rows import (
+    BURN,
+    Clock,
+    budget,
+    client_of,
+    forecast,
+    spending,
+    status,
+)
 from penstock.tests.support.api import Client
 from penstock.tests.support.rows import at, iso, window
 from penstock.tests.support.store import insert
@@ -124,6 +132,9 @@ def spent(store: Store) -> None:
         "cost_status_rows",
         [budget("fleet"), budget("search", spec_hash="of another"), budget("gone")],
     )
+    older = spending("user", as_of=at(3540), keys=[], spent_nanousd=[], since=[], above=0)
+    insert(store, "spend_status_rows", [older, spending("user"), spending("gone")])
+    insert(store, "capacity_forecasts_rows", [forecast("chat"), forecast("all", spec_hash="x")])
 
 
 def test_spending_and_budgets(client: Client, spent: None) -> None:
@@ -154,9 +165,32 @@ def test_spending_by_other_sets_and_at_other_times(client: Client, spent: None) 
     client.problem(422, "/v1/costs", window="1w")
 
 
+def test_spend_limits_and_forecasts(client: Client, spent: None) -> None:
+    body = client.ok("/v1/costs")
+    user, customer = body["spend_limits"]
+    assert (user["id"], user["by"], user["limit_usd"], user["above"]) == ("user", "user_hash", 2, 1)
+    assert user["as_of"] == iso(3600)
+    assert user["keys"] == [
+        {"key": "ann", "spent_usd": 3.0, "share": 1.5, "above_since": iso(3000)},
+        {"key": "bob", "spent_usd": 1.0, "share": 0.5, "above_since": None},
+    ]
+    assert (customer["limit_usd"], customer["as_of"], customer["keys"]) == (9.0, None, [])
+    chat, everything = body["forecasts"]
+    assert (chat["filter"], chat["state"], chat["estimate_s"]) == (
+        {"model": "chat"},
+        "saturates",
+        4000,
+    )
+    assert (chat["low_s"], chat["high_s"], chat["signal"]) == (3000, None, "kv_cache_usage")
+    # What was stored is of another specification than the one in force.
+    assert (everything["state"], everything["reason"]) == ("unknown", "not_evaluated")
+
+
 def test_budgets_without_a_configuration(api_store: Store, spent: None) -> None:
     found = costs.Costs(api_store, None).all(costs.CostsAsk.model_validate({}))
     assert [item["id"] for item in found["budgets"]] == ["fleet", "gone", "search"]
+    assert [item["id"] for item in found["spend_limits"]] == ["gone", "user"]
+    assert [item["id"] for item in found["forecasts"]] == ["all", "chat"]
 
 
 # ---- the store

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from penstock.api.gates_evidence_models import EvidenceAnswer
 from penstock.schemas.config import parse
 from penstock.schemas.frames import FrameHeader, encode_frame
 from penstock.tests.contract.deployments import FORMS, Deployment
@@ -134,3 +135,23 @@ def test_every_stored_verdict_is_computed_again_to_the_last_byte(
         answer = running.get(path).json()
         assert answer["differing"] == [], gate.id
         assert answer["verdicts"] > 0
+
+
+def test_the_printed_sql_shows_the_counts_of_the_evidence(running: Deployment, sent: int) -> None:
+    for gate in parse(CONFIG).live_gates:
+        verdict = decided(running, gate.id, "FAIL", "INVALID")
+        answer = running.get(f"/v1/gates/{gate.id}/evidence").json()
+        EvidenceAnswer.model_validate(answer)
+        assert answer["verdict"] == verdict["verdict"]
+        assert answer["reproduces"] is True, answer["metrics"]
+        assert [one["metric"] for one in answer["metrics"]] == [
+            item["metric"] for item in verdict["evidence"]
+        ]
+        for one in answer["metrics"]:
+            assert "{" not in one["sql"], "nothing is left to be bound"
+            assert all(arm["found"] == arm["evidence"] for arm in one["arms"])
+            assert sum(arm["found"]["n"] for arm in one["arms"]) > 0
+    told = running.get("/v1/gates/bad-canary/evidence").json()["metrics"][0]
+    treatment, _ = told["arms"]
+    assert 0 < treatment["found"]["bad"] <= sent, "sessions, of which each asked three times"
+    assert len(treatment["examples"]) == 5

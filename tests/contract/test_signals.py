@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from penstock.schemas.events import EventName
 from penstock.schemas.frames import FrameHeader, encode_frame
 from penstock.tests.contract.deployments import FORMS, Deployment
 from penstock.tests.support.kafka_events import eventually
@@ -20,6 +21,8 @@ slos:
   - {id: answers, filter: {model: chat}, sli: {kind: availability}, target: 0.9, window: 7d}
 costs:
   budgets: [{id: chat, filter: {model: chat}, period: month, usd: 0.1}]
+  spend_limits: [{id: user, by: user_hash, usd: 0.05, window_s: 3600}]
+  forecasts: [{id: engine, filter: {model: engine}, load: requests_per_s, horizon_s: 1800}]
 alerts:
   rules:
     - id: errors
@@ -47,9 +50,24 @@ def traffic(now_us: int) -> list[dict[str, Any]]:
             "cost_usd": 0.001,
             "input_tokens": 10,
             "output_tokens": 5,
+            "user_hash": "ann" if ago % 3 else "bob",
         }
         for ago in range(300, 75, -1)
     ]
+
+
+def engine(now_us: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Requests and steps of 38 minutes up to two minutes ago: a load that grows by 1 each minute,
+    and a KV cache that would be full (90 %) at 60 requests a minute, ten minutes from their end."""
+    start_us = now_us // SECOND // 60 * 60 * SECOND - 40 * 60 * SECOND
+    requests, steps = [], []
+    for minute in range(38):
+        ts = start_us + minute * 60 * SECOND
+        load = 12 + minute
+        requests += [{"ts": ts + at, "model": "engine", "status": "ok"} for at in range(load)]
+        usage = {"kv_cache_usage": 0.015 * load}
+        steps.append({"ts": ts, "kind": "engine", "model": "engine", **usage})
+    return requests, steps
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +80,14 @@ def sent(running: Deployment) -> list[dict[str, Any]]:
         next_seq=len(rows), clock_us=now_us, closing=True,
     )  # fmt: skip
     assert running.post(encode_frame(header, rows), **FRAMES).json()["accepted"] == len(rows)
+    # Afterwards, so that they are late: watermarks have passed the minutes of the others.
+    kinds: tuple[EventName, ...] = ("request", "step")
+    for kind, some in zip(kinds, engine(now_us), strict=True):
+        header = FrameHeader(
+            kind=kind, worker_id="e", boot_id=f"engine-{kind}", seq0=0, count=len(some),
+            next_seq=len(some), clock_us=now_us, closing=True,
+        )  # fmt: skip
+        assert running.post(encode_frame(header, some), **FRAMES).json()["accepted"] == len(some)
     return rows
 
 
@@ -105,3 +131,35 @@ def test_a_budget_has_the_right_amount(running: Deployment, sent: list[dict[str,
     assert eventually(spent, 150)["state"] == "exceeded"
     alerts = running.get("/v1/alerts").json()["alerts"]
     assert ("chat.budget", "firing") in {(one["rule"], one["state"]) for one in alerts}
+
+
+def test_who_spends_too_much_is_told(running: Deployment, sent: list[dict[str, Any]]) -> None:
+    paid = sum(row["user_hash"] == "ann" for row in sent)
+
+    def complete() -> dict[str, Any]:
+        (limit,) = running.get("/v1/costs").json()["spend_limits"]
+        spent = {item["key"]: round(item["spent_usd"] * 1000) for item in limit["keys"]}
+        return limit if spent == {"ann": paid, "bob": len(sent) - paid} else {}
+
+    limit = eventually(complete, 150)
+    assert (limit["above"], [one["key"] for one in limit["keys"]]) == (2, ["ann", "bob"])
+
+    def fired() -> set[str]:
+        alerts = running.get("/v1/alerts", rule="user.spend-limit").json()["alerts"]
+        found = {one["labels"]["user_hash"] for one in alerts if one["state"] == "firing"}
+        return found if len(found) == 2 else set()
+
+    assert eventually(fired, 30) == {"ann", "bob"}
+
+
+def test_it_is_told_when_the_fleet_is_full(running: Deployment, sent: list[dict[str, Any]]) -> None:
+    def expected() -> dict[str, Any]:
+        (found,) = running.get("/v1/costs").json()["forecasts"]
+        return found if found["state"] == "saturates" else {}
+
+    found = eventually(expected, 150)
+    assert (found["signal"], found["daily"]) == ("kv_cache_usage", False)
+    assert found["saturating_load"] == pytest.approx(1.0, rel=0.05)  # 60 a minute
+    assert found["low_s"] <= found["estimate_s"] <= 1800
+    alerts = running.get("/v1/alerts", rule="engine.capacity").json()["alerts"]
+    assert [one["labels"]["model"] for one in alerts] == ["engine"]

@@ -1,4 +1,4 @@
-"""`penstock topics` and `penstock api` as processes, beside a real broker and a real store."""
+"""`penstock topics`, `api` and `notify --kafka` as processes, beside a real broker and a real store."""
 
 from __future__ import annotations
 
@@ -13,16 +13,20 @@ from typing import Any
 import httpx
 import pytest
 from penstock.schemas.kafka import KafkaAddress, parse_address
-from penstock.schemas.topics import HEADER_BOOT, home_of
+from penstock.schemas.topics import ALERTS, HEADER_BOOT, home_of
+from penstock.streams.core.gates.verdict import Verdict, VerdictName
 from penstock.streams.migrate import migrate
 from penstock.streams.store import Store
+from penstock.tests.integration.test_notifier import change
 from penstock.tests.support.api_process import Api, penstock
 from penstock.tests.support.chstore import StoreServer
 from penstock.tests.support.kafka import Broker
 from penstock.tests.support.kafka_events import ends, eventually, frame, request, since
+from penstock.tests.support.kafka_messages import read_all
 from penstock.tests.support.openmetrics import families
-from penstock.tests.support.rows import at, window
+from penstock.tests.support.rows import at, iso, window
 from penstock.tests.support.store import insert, unique
+from penstock.tests.unit.streams.core.alerts.alerts_world import item
 
 pytestmark = pytest.mark.slow
 
@@ -293,3 +297,53 @@ def test_keys_are_asked_for(
         assert process.get("/metrics").status_code == 401
     finally:
         assert process.terminate() == 0
+
+
+def test_changes_go_to_the_topic_of_alerts(
+    broker: Broker, store_server: StoreServer, store: Store, made: list[str]
+) -> None:
+    def send() -> str:
+        done = penstock(
+            "notify", "--once", "--kafka", broker.bootstrap, "--store", store_server.url
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()[0]
+
+    def judged(second: int, verdict: VerdictName) -> dict[str, Any]:
+        said = Verdict(
+            verdict, "hold", (), (), 9, None, None, second, second, 0, "s", "gates-2", "d", 1000,
+            f"{verdict}: told",
+        )  # fmt: skip
+        row = {"gate_id": "limits", "epoch": 0, "as_of": at(second), "verdict": verdict}
+        row |= {"version": 1, "kind": "absolute", "spec_hash": "s"}
+        return row | {"evidence": json.dumps(said.to_dict())}
+
+    now_s = int(time.time())
+    last = change(store, 0, None, item("a", "firing", now_s))
+    insert(store, "verdicts_rows", [judged(10, "UNDECIDED"), judged(20, "UNDECIDED")])
+    assert send() == "2 messages sent to penstock.alerts"
+    change(store, 0, last, item("a", "resolved", now_s + 5, 1))
+    change(store, 1, None, item("b", "firing", now_s))
+    insert(store, "verdicts_rows", [judged(30, "FAIL"), judged(40, "FAIL")])
+    assert send() == "3 messages sent to penstock.alerts"
+    assert send() == "0 messages sent to penstock.alerts"
+    # An end before it was noted how far it came: all comes once more, and is known by its ids.
+    store.command("DELETE FROM penstock.signal_states_rows WHERE kind = 'topic'")
+    assert send() == "5 messages sent to penstock.alerts"
+    values = read_all(broker.bootstrap, ALERTS, 10)
+    assert len(values) == 10
+    once = dict.fromkeys(values)
+    bodies = [json.loads(value) for value in once]
+    assert len({body["id"] for body in bodies}) == len(once) == 5
+    told = [(b.get("alert_id") or b["gate"], b.get("status") or b["verdict"]) for b in bodies]
+    assert sorted(told) == [
+        ("a", "firing"), ("a", "resolved"), ("b", "firing"), ("limits", "FAIL"),
+        ("limits", "UNDECIDED"),
+    ]  # fmt: skip
+    assert told.index(("a", "firing")) < told.index(("a", "resolved"))
+    (failed,) = (body for body in bodies if body.get("verdict") == "FAIL")
+    assert (failed["before"], failed["text"], failed["as_of"]) == (
+        "UNDECIDED",
+        "FAIL: told",
+        iso(30),
+    )

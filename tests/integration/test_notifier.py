@@ -32,6 +32,11 @@ from penstock.tests.unit.streams.core.alerts.alerts_world import item
 
 SECRET = "correct horse"
 CONFIG = """
+gates:
+  - id: limits
+    filter: {{model: chat}}
+    metrics: [{{metric: error_rate, max_ratio: 0.01}}]
+    notify: [hook]
 alerts:
   rules:
     - id: errors
@@ -55,13 +60,21 @@ def eventually(holds: Callable[[], Any], seconds: float = 40.0) -> Any:
     raise AssertionError("not in time")
 
 
-def told(hook: HookServer) -> Told:
+def messages(hook: HookServer) -> list[dict[str, Any]]:
     """Each message once; every one of them is signed."""
-    found: Told = {}
+    found = []
     for seen in {seen.headers["Idempotency-Key"]: seen for seen in hook.seen}.values():
         header = seen.headers["Penstock-Signature"]
         verify([SECRET], header, seen.body, float(header[2:].partition(",")[0]))
-        for alert in json.loads(seen.body)["alerts"]:
+        found.append(json.loads(seen.body))
+    return found
+
+
+def told(hook: HookServer) -> Told:
+    """What the hook was told of alerts."""
+    found: Told = {}
+    for message in messages(hook):
+        for alert in message.get("alerts", ()):
             found.setdefault(alert["labels"]["model"], []).append(alert["status"])
     return found
 
@@ -121,16 +134,25 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 def test_fires_survives_a_kill_and_resolves(running: Running) -> None:
+    """The alert, and the verdict of the gate that it breaks too."""
     running.fires("chat")
     # Killed before it is noted, the same message with the same key would come once more.
-    eventually(lambda: running.delivered() == 1)
+    eventually(lambda: running.delivered() == 2)
     running.server.kill()
     running.server.start()
     running.requests("chat", "ok", 30)
     eventually(lambda: len(told(running.hook)["chat"]) > 1)
     time.sleep(2)  # whatever would be told twice has been told by now
     assert told(running.hook)["chat"] == ["firing", "resolved"]
-    assert len(running.hook.seen) == 2
+    assert len(running.hook.seen) == 3
+    (verdict,) = (m for m in messages(running.hook) if m.get("kind") == "verdict")
+    assert (verdict["gate"], verdict["verdict"], verdict["action"]) == (
+        "limits",
+        "FAIL",
+        "rollback",
+    )
+    stored = running.server.get("/v1/gates/limits/verdict").json()
+    assert (stored["verdict"], stored["epoch"]) == ("FAIL", verdict["epoch"])
     assert "people are told of alerts, by 1 receivers" in running.server.log.read_text()
     explained = eventually(lambda: running.explained("chat"))
     assert explained["sentences"][0].startswith("error rate: 100 %")

@@ -49,7 +49,7 @@ class SpendLedger:
             minutes_s: start of the minute, seconds since 1970 UTC, shape (n,).
             nanousd: what it cost, at least 0, shape (n,).
         """
-        codes = np.array([self._number(key) for key in keys], np.int64)
+        codes = np.array([self._numbered(key) for key in keys], np.int64)
         self._codes = np.concatenate([self._codes, codes])
         self._minutes_s = np.concatenate([self._minutes_s, minutes_s])
         self._nanousd = np.concatenate([self._nanousd, nanousd])
@@ -69,7 +69,11 @@ class SpendLedger:
         self.names = [self.names[code] for code in used.tolist()]
         self._numbers = {name: at for at, name in enumerate(self.names)}
 
-    def _number(self, key: str) -> int:
+    def number(self, key: str) -> int | None:
+        """Position of a key in `names`; None for one that is not there."""
+        return self._numbers.get(key)
+
+    def _numbered(self, key: str) -> int:
         number = self._numbers.setdefault(key, len(self.names))
         if number == len(self.names):
             self.names.append(key)
@@ -128,7 +132,8 @@ class LimitWatch:
         spec, told = self._spec, self._told
         spent = ledger.spent(now_s - spec.window_s, now_s)
         above = spent > spec.nanousd
-        known = np.fromiter((name in told for name in ledger.names), bool, len(ledger.names))
+        known = np.zeros(len(spent), bool)
+        known[[at for name in told if (at := ledger.number(name)) is not None]] = True
         near = (spent >= -(-spec.nanousd // NEAR)) | (known & (spent > 0))
         order = sorted(
             np.flatnonzero(near).tolist(),
@@ -136,10 +141,8 @@ class LimitWatch:
         )
         keys = tuple(self._key(ledger.names[at], int(spent[at]), now_s) for at in order[:MOST_KEYS])
         self._told = {item.key: item.since_s for item in keys}
-        rest = dict(zip(ledger.names, spent.tolist(), strict=True))
-        left = tuple(
-            KeySpend(key, rest.get(key, 0)) for key in sorted(told.keys() - self._told.keys())
-        )
+        gone = ((key, ledger.number(key)) for key in sorted(told.keys() - self._told.keys()))
+        left = tuple(KeySpend(key, 0 if at is None else int(spent[at])) for key, at in gone)
         return LimitLook(spec, now_s, int(above.sum()), keys, left)
 
     def _key(self, key: str, spent: int, now_s: int) -> KeySpend:

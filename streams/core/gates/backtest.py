@@ -9,7 +9,8 @@
 
 Each run judges one *life*, a stretch of history as long as the gate would run, with a new random choice of
 buckets. Given the history, runs are independent draws: intervals are exact binomial ones (Clopper and
-Pearson 1934) over those draws, and say nothing about other histories. Clocks and lag are not judged.
+Pearson 1934) over those draws, and say nothing about other histories. Clocks, lag and, of A/A and
+injection, coverage are not judged: what is asked is how well the gate compares.
 """
 
 from __future__ import annotations

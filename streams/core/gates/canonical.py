@@ -32,5 +32,5 @@ def sha256(value: Any) -> str:
 
 
 def spec_hash(spec: BaseModel) -> str:
-    """Hash of a gate's specification, defaults written out."""
-    return sha256(spec.model_dump(mode="json"))
+    """Hash of a gate's specification, defaults written out; whom it tells is no part of it."""
+    return sha256(spec.model_dump(mode="json", exclude={"notify"}))

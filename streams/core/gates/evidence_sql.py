@@ -13,20 +13,21 @@ from ....schemas.gates import LiveGate
 from ....schemas.gates.absolute import AbsoluteGate, CostLimit, LatencyLimit, MetricLimit
 from ....schemas.gates.budget import BudgetGate
 from ..tiles import SECOND_US
-from .interface import ARM_NAMES, Wanted, WantedMetric
+from .interface import ARM_NAMES, CONTROL, TREATMENT, Wanted, WantedMetric
 from .live import QueriedGate, inputs_wanted
 from .query import LOOK_BACK_US, parameters_of, requests_sql, units_sql
 from .row_sql import (
-    KNOWN_COST,
+    COSTED,
+    STARTED,
     RowMeasure,
     above,
-    cost_above_plan,
     cost_per_1k_tokens,
     filled,
     is_arm,
     literal,
     moment,
     row_measure,
+    usd_above_plan,
 )
 from .units import cap_nano
 
@@ -63,26 +64,39 @@ class Counted:
 
 
 @dataclass(frozen=True, slots=True)
+class Statements:
+    """SQL about one metric.
+
+    Attributes:
+        counts: one row per arm: arm_name, n, then bad of a rate.
+        examples: at most `EXAMPLES` rows per arm: arm_name, id; newest first, of means the worst
+            first. Empty where rows cannot tell.
+        slices: dimension, value, and n and bad of the first and of the second arm (n1, bad1, n0, bad0);
+            a row for everything, whose dimension is empty. Empty as `examples` is.
+    """
+
+    counts: str
+    examples: str = ""
+    slices: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class MetricSql:
-    """Statements about one metric.
+    """What can be asked about one metric.
 
     Attributes:
         metric: its name in the evidence.
         arms: names of the arms whose counts are in the evidence.
-        counts: one row per arm: arm, n, then bad of a rate.
-        examples: at most `EXAMPLES` rows per arm: arm, id; newest first, of means the worst first.
-            Empty where rows cannot tell.
-        slices: dimension, value, and n and bad of the first and of the second arm (n1, bad1, n0, bad0);
-            a row for everything, whose dimension is empty. Empty as `examples` is.
-        late: rows of the same time that came after their second had closed: n.
+        every: of all rows that are stored now.
+        in_time: without those that came after their second had closed; None where there is no telling.
+        late: how many those are: n. Empty where there is no telling.
         measure: what examples and slices are picked by.
     """
 
     metric: str
     arms: tuple[str, ...]
-    counts: str
-    examples: str = ""
-    slices: str = ""
+    every: Statements
+    in_time: Statements | None = None
     late: str = ""
     measure: RowMeasure | None = None
 
@@ -109,30 +123,32 @@ def metric_sql(
 def _budget(spec: BudgetGate, counted: Counted) -> MetricSql:
     as_of_s = counted.end_us // SECOND_US
     sql = (
-        "SELECT 'all' AS arm, total AS n, bad\nFROM penstock.slo_status AS s\n"
+        "SELECT 'all' AS arm_name, total AS n, bad\nFROM penstock.slo_status AS s\n"
         f"WHERE slo_id = {literal(spec.slo)} AND toUnixTimestamp(s.as_of) = {as_of_s}"
     )
-    return MetricSql(spec.slo, ("all",), sql)
+    return MetricSql(spec.slo, ("all",), Statements(sql))
 
 
 def _absolute(spec: AbsoluteGate, limit: MetricLimit, counted: Counted) -> MetricSql:
     """Rows by the second of their event time, as the closed cells hold them."""
     within = f"ts >= {moment(counted.start_us)} AND ts < {moment(counted.end_us)}"
     rows = _Rows({"all": is_arm(spec.filter.given())}, within)
+    measure: RowMeasure | None
     if isinstance(limit, CostLimit):
         measure = cost_per_1k_tokens()
-        score = cost_above_plan(round(limit.max_usd * 1e9), cap_nano(limit))
-        sums = f"countIf({KNOWN_COST}) AS n, sumIf({score}, {KNOWN_COST}) / 1e9 AS usd_above_plan"
+        score = usd_above_plan(round(limit.max_usd * 1e9), cap_nano(limit))
+        sums = f"countIf({COSTED}) AS n, avgIf({score}, {COSTED}) AS estimate"
     else:
         if isinstance(limit, LatencyLimit):
             measure = above(limit.field, round(limit.max_ms * 1000))
         else:
             field = {"error_rate": "error", "safety_rate": "safety"}[limit.metric]
             wanted = WantedMetric(limit.name, "rate", field, "unit")
-            measure = row_measure(wanted) or above("latency_ms", 0)
+            measure = row_measure(wanted, counted.start_us)
+            assert measure is not None
         sums = f"countIf({measure.carried}) AS n, countIf({measure.bad}) AS bad"
-    counts = f"SELECT 'all' AS arm, {sums}\nFROM penstock.requests\nWHERE {rows.where}"
-    return rows.statements(limit.name, counts, ("all",), measure)
+    counts = f"SELECT 'all' AS arm_name, {sums}\nFROM penstock.requests\nWHERE {rows.where}"
+    return rows.statements(limit.name, (counts, f"{counts} AND NOT late"), ("all",), measure)
 
 
 def _queried(
@@ -142,7 +158,7 @@ def _queried(
     assert wanted is not None
     block_us = wanted.block_s * SECOND_US
     first_us = -(-counted.start_us // block_us) * block_us
-    arms = ("treatment", "control")
+    arms: tuple[str, ...] = ("treatment", "control")
     if spec.kind == "rollback":
         # The evidence is of the last minutes of the treatment; the baseline only sets a limit.
         first_us = max(first_us, counted.end_us - spec.for_s * SECOND_US)
@@ -151,40 +167,50 @@ def _queried(
     for metric in wanted.metrics:
         if metric.name.startswith("baseline:"):
             continue  # a check of control, and not in the evidence
-        counts = _counts(wanted, metric, arms, first_us, counted)
-        measure = row_measure(metric, typical_ms.get(metric.name))
-        yield rows.statements(metric.name, counts, arms, measure)
+        every, in_time = (
+            _counts(wanted, metric, arms, (first_us, counted.end_us), counted.start_us, applied)
+            for applied in ("1", "NOT late")
+        )
+        measure = row_measure(metric, first_us, typical_ms.get(metric.name))
+        yield rows.statements(metric.name, (every, in_time), arms, measure)
 
 
 def _rows_of(wanted: Wanted, first_us: int, end_us: int) -> _Rows:
     """Rows by the time that they started at."""
-    started = "toUnixTimestamp64Micro(ts) - toInt64(ifNull(latency_us, 0))"
     within = (
         f"ts >= {moment(first_us)} AND ts < {moment(end_us + wanted.mature_s * SECOND_US)}"
-        f" AND {started} >= {first_us} AND {started} < {end_us}"
+        f" AND {STARTED} >= {first_us} AND {STARTED} < {end_us}"
     )
-    given = {name: arm for name, arm in zip(ARM_NAMES, wanted.arms, strict=True) if arm}
-    arms = {name: is_arm(given[name]) for name in ("treatment", "control") if name in given}
-    fixed = frozenset(name for arm in given.values() for name in arm)
+    arms = {
+        str(ARM_NAMES[arm]): is_arm(wanted.arms[arm])
+        for arm in (TREATMENT, CONTROL)
+        if wanted.arms[arm]
+    }
+    fixed = frozenset(name for arm in wanted.arms for name in arm)
     return _Rows(arms, within, fixed)
 
 
 def _counts(
-    wanted: Wanted, metric: WantedMetric, arms: tuple[str, ...], first_us: int, counted: Counted
+    wanted: Wanted,
+    metric: WantedMetric,
+    arms: tuple[str, ...],
+    blocks_us: tuple[int, int],
+    epoch_us: int,
+    applied: str,
 ) -> str:
     """The gate's own query of one metric, its blocks, strata and workers summed."""
     one = replace(wanted, metrics=(metric,))
     sql = units_sql(one) if metric.per == "unit" else requests_sql(one)
-    parameters = parameters_of(wanted, first_us, counted.end_us, counted.start_us)
+    parameters = parameters_of(wanted, *blocks_us, epoch_us)
     if wanted.unit != "request":
         # Asked block by block, the gate looks back so far; asked at once, the gap must say so.
         parameters["gap"] = LOOK_BACK_US
-    inner = filled(sql.replace("{applied}", "1"), parameters).strip()
+    inner = filled(sql.replace("{applied}", applied), parameters).strip()
     sums = ", ".join(f"sum({name}0) AS {name}" for name in _COUNTS[metric.kind])
     names = " OR ".join(f"arm = {ARM_NAMES.index(name)}" for name in arms)
     return (
-        f"SELECT if(arm = 1, 'treatment', 'control') AS arm, {sums}\n"
-        f"FROM (\n{inner}\n)\nWHERE {names}\nGROUP BY arm\nORDER BY arm DESC"
+        f"SELECT if(arm = 1, 'treatment', 'control') AS arm_name, {sums}\n"
+        f"FROM (\n{inner}\n)\nWHERE {names}\nGROUP BY arm_name\nORDER BY arm_name DESC"
     )
 
 
@@ -202,18 +228,30 @@ class _Rows:
         return f"({arms}) AND {self.within}"
 
     def statements(
-        self, metric: str, counts: str, arms: tuple[str, ...], measure: RowMeasure | None
+        self,
+        metric: str,
+        counts: tuple[str, str],
+        arms: tuple[str, ...],
+        measure: RowMeasure | None,
     ) -> MetricSql:
-        late = f"SELECT countIf(late) AS n\nFROM penstock.requests\nWHERE {self.where}"
-        if measure is None:
-            return MetricSql(metric, arms, counts, late=late)
+        every, in_time = counts
         return MetricSql(
-            metric, arms, counts, self._examples(measure), self._slices(measure), late, measure
+            metric,
+            arms,
+            self._about(every, measure),
+            replace(self, within=f"{self.within} AND NOT late")._about(in_time, measure),
+            f"SELECT countIf(late) AS n\nFROM penstock.requests\nWHERE {self.where}",
+            measure,
         )
+
+    def _about(self, counts: str, measure: RowMeasure | None) -> Statements:
+        if measure is None:
+            return Statements(counts)
+        return Statements(counts, self._examples(measure), self._slices(measure))
 
     def _arm(self) -> str:
         cases = ", ".join(f"{condition}, {literal(name)}" for name, condition in self.arms.items())
-        return f"multiIf({cases}, '') AS row_arm"
+        return f"multiIf({cases}, '') AS arm_name"
 
     def _examples(self, measure: RowMeasure) -> str:
         order = "max(toUnixTimestamp64Micro(ts)) DESC"
@@ -225,7 +263,7 @@ class _Rows:
             f"SELECT {self._arm()}, if(request_id != '', request_id,"
             " concat(boot_id, ':', toString(seq))) AS id\n"
             f"FROM penstock.requests\nWHERE {self.where} AND {picked}\n"
-            f"GROUP BY row_arm, id\nORDER BY row_arm DESC, {order}, id\nLIMIT {EXAMPLES} BY row_arm"
+            f"GROUP BY arm_name, id\nORDER BY arm_name DESC, {order}, id\nLIMIT {EXAMPLES} BY arm_name"
         )
 
     def _slices(self, measure: RowMeasure) -> str:
@@ -234,7 +272,7 @@ class _Rows:
         pairs = ", ".join(f"('{name}', its_{name})" for name in names)
         first, second = (*self.arms, "")[:2]
         sums = ", ".join(
-            f"sumIf({column}, row_arm = {literal(arm)}) AS {name}{number}"
+            f"sumIf({column}, arm_name = {literal(arm)}) AS {name}{number}"
             for number, arm in ((1, first), (0, second))
             for column, name in (("carried", "n"), ("worse", "bad"))
         )
@@ -244,7 +282,7 @@ class _Rows:
             f"SELECT {self._arm()}, {values},"
             f" sum(toFloat64(ifNull({measure.carried}, 0))) AS carried,"
             f" sum(toFloat64(ifNull({measure.bad}, 0))) AS worse\n"
-            f"FROM penstock.requests\nWHERE {self.where}\nGROUP BY row_arm, {groups}\n)\n"
+            f"FROM penstock.requests\nWHERE {self.where}\nGROUP BY arm_name, {groups}\n)\n"
             f"ARRAY JOIN [('', ''), {pairs}] AS slice\nGROUP BY dimension, value\n"
             f"ORDER BY dimension, bad1 + bad0 DESC, n1 + n0 DESC, value\n"
             f"LIMIT {MAX_VALUES} BY dimension"

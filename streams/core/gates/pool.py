@@ -103,11 +103,15 @@ def joined(one: GateInputs, other: GateInputs) -> GateInputs:
 
 
 def _picked(metric: MetricRows, rows: IntArray) -> MetricRows:
-    columns: dict[str, Any] = {name: getattr(metric, name) for name in _SUMS}
+    sums: dict[str, Any] = {
+        name: found[rows] for name in _SUMS if (found := getattr(metric, name)) is not None
+    }
+    if metric.bins is None or metric.counts is None:
+        return MetricRows(**sums)
     return MetricRows(
-        **{name: None if found is None else found[rows] for name, found in columns.items()},
-        bins=None if metric.bins is None else [metric.bins[row] for row in rows],
-        counts=None if metric.counts is None else [metric.counts[row] for row in rows],
+        **sums,
+        bins=[metric.bins[row] for row in rows],
+        counts=[metric.counts[row] for row in rows],
     )
 
 

@@ -12,7 +12,7 @@ from .eprocess import FloatArray
 from .interface import CONTROL, TREATMENT, IntArray, MetricRows
 from .quantiles import Shares, control_edges, counts_below, edges_around, log_e_quantile
 from .tested import QuantileTest
-from .trace import Peaks, Trace, groups_seen, left_out, mask_without, traced
+from .trace import Peaks, Trace, groups_seen, least_of_blocks, left_out, mask_without, traced
 from .two_arm import Direction
 
 
@@ -61,27 +61,23 @@ def advance_quantile(
     counts = _counts(test, cells, rows, edges_around(anchor))
     n, below, squares = _running(test, state, requests, counts)
 
-    def log_e(keep: FloatArray, block: slice | int, direction: Direction) -> FloatArray:
+    def log_e(keep: FloatArray, blocks: slice | IntArray, direction: Direction) -> FloatArray:
         treatment, control = (
-            _shares(n[block], below[block], squares[block], keep, arm)
+            _shares(n[blocks], below[blocks], squares[blocks], keep, arm)
             for arm in (TREATMENT, CONTROL)
         )
         return log_e_quantile(treatment, control, test.quantile, direction, test.blocks)
 
-    def without(block: int) -> float:
-        found = [
-            float(log_e(mask_without(arm, group), block, "FAIL"))
-            for arm, group in left_out(cells.seen[block])
-        ]
-        return min(found, default=np.inf)
-
     everything = slice(None)
+    fail = log_e(_EVERYBODY, everything, "FAIL")
+    rising = np.flatnonzero(fail > state.peaks.fail)
+    least = least_of_blocks(cells.seen, rising, lambda keep, some: log_e(keep, some, "FAIL"))
     peaks, trace = traced(
         state.peaks,
-        log_e(_EVERYBODY, everything, "FAIL"),
+        fail,
         log_e(_EVERYBODY, everything, "PASS"),
         total_requests,
-        without,
+        lambda block: float(least[block]),
     )
     return QuantileState(
         anchor=anchor,

@@ -18,13 +18,14 @@ _DONE = "status != ''"
 # What was announced overdue is above everything, once: not when it completes.
 _COMPLETED = "NOT ifNull(overdue, false)"
 _TOKENS = "(ifNull(input_tokens, 0) + ifNull(output_tokens, 0))"
-_COSTED = "isNotNull(cost_nanousd)"
-KNOWN_COST = f"{_COSTED} AND (isNotNull(input_tokens) OR isNotNull(output_tokens))"
+COSTED = "isNotNull(cost_usd)"
 _RATES = {
     "error": "status IN ('error', 'timeout')",
     "timeout": "status = 'timeout'",
-    "safety": f"notEmpty(safety_flags) AND {_DONE}",
+    "safety": "notEmpty(safety_flags)",
 }
+STARTED = "toUnixTimestamp64Micro(ts) - toInt64(round(ifNull(latency_ms, 0) * 1000))"
+"""When a request started, in integer microseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +78,14 @@ def is_arm(dimensions: Mapping[str, str]) -> str:
     return " AND ".join(f"{name} = {literal(v)}" for name, v in dimensions.items()) or "1"
 
 
-def row_measure(metric: WantedMetric, typical_ms: float | None = None) -> RowMeasure | None:
+def row_measure(
+    metric: WantedMetric, since_us: int, typical_ms: float | None = None
+) -> RowMeasure | None:
     """What a metric reads of one row.
 
     Args:
         metric: as the gate counts it.
+        since_us: feedback is not looked for before.
         typical_ms: of a latency quantile, what is slow: the estimate of what it is compared with.
 
     Returns:
@@ -90,9 +94,10 @@ def row_measure(metric: WantedMetric, typical_ms: float | None = None) -> RowMea
     if metric.field in _RATES:
         return RowMeasure(_RATES[metric.field], _DONE)
     if metric.field == "unaccepted":
-        return RowMeasure(_told("accepted = 0"), _told("isNotNull(accepted)"))
+        accepted = _told("isNotNull(accepted)", since_us)
+        return RowMeasure(_told("accepted = 0", since_us), accepted)
     if metric.field == "above_cap":
-        return RowMeasure(f"cost_nanousd > {round((metric.cap or 0.0) * 1e9)}", _COSTED)
+        return RowMeasure(f"cost_usd > {round((metric.cap or 0.0) * 1e9) / 1e9!r}", COSTED)
     if metric.kind == "moments":
         return _mean(metric)
     limit_ms = typical_ms if metric.kind == "bins" else metric.limit
@@ -104,35 +109,34 @@ def above(field: str, limit_us: int) -> RowMeasure:
     """The share of rows above a limit among those that state a latency.
 
     Args:
-        field: a `_ms` field of requests.
+        field: a `_ms` field of requests, which is stored in whole microseconds.
         limit_us: microseconds.
     """
-    column = f"{field.removesuffix('_ms')}_us"
+    limit_ms = repr(limit_us / 1000)
     if field != "latency_ms":
-        return RowMeasure(f"{column} > {limit_us}", f"isNotNull({column})")
+        return RowMeasure(f"{field} > {limit_ms}", f"isNotNull({field})")
     return RowMeasure(
-        f"(NOT {_DONE} OR {_COMPLETED} AND {column} > {limit_us})",
-        f"(NOT {_DONE} OR {_COMPLETED} AND isNotNull({column}))",
+        f"(NOT {_DONE} OR {_COMPLETED} AND {field} > {limit_ms})",
+        f"(NOT {_DONE} OR {_COMPLETED} AND isNotNull({field}))",
     )
 
 
-def cost_above_plan(limit_nano: int, cap_nano: int) -> str:
-    """What a request costs above plan, in nano-dollars, capped, as absolute gates count it.
+def usd_above_plan(limit_nano: int, cap_nano: int) -> str:
+    """What a request costs above plan, as absolute gates count it: capped, in whole nano-dollars.
 
     Args:
         limit_nano: planned, nano-dollars per 1,000 tokens.
         cap_nano: neither more nor less than so many nano-dollars.
     """
-    plan = f"intDiv(toInt128({limit_nano}) * {_TOKENS}, 1000)"
-    score = f"toInt64(ifNull(cost_nanousd, 0)) - {plan}"
-    return f"greatest(least({score}, {cap_nano}), -{cap_nano})"
+    plan = f"intDiv({literal(limit_nano)} * {_TOKENS}, 1000)"
+    score = f"toInt64(round(ifNull(cost_usd, 0) * 1e9)) - {plan}"
+    return f"greatest(least({score}, {cap_nano}), -{cap_nano}) / 1e9"
 
 
 def cost_per_1k_tokens() -> RowMeasure:
-    """Cost over tokens of the requests of which both are known."""
-    cost = f"if({KNOWN_COST}, cost_nanousd / 1e9, 0)"
+    """Cost over tokens of the requests whose cost is known."""
     return RowMeasure(
-        cost, f"if({KNOWN_COST}, {_TOKENS} / 1000, 0)", is_mean=True, unit="usd_per_1k_tokens"
+        "cost_usd", f"if({COSTED}, {_TOKENS} / 1000, 0)", is_mean=True, unit="usd_per_1k_tokens"
     )
 
 
@@ -143,11 +147,11 @@ def _mean(metric: WantedMetric) -> RowMeasure:
         )
     if metric.field == "cost_tokens":
         return cost_per_1k_tokens()
-    return RowMeasure("cost_nanousd / 1e9", _COSTED, is_mean=True, unit="usd_per_request")
+    return RowMeasure("cost_usd", COSTED, is_mean=True, unit="usd_per_request")
 
 
-def _told(condition: str) -> str:
+def _told(condition: str, since_us: int) -> str:
     return (
-        "(request_id != '' AND request_id GLOBAL IN"
-        f" (SELECT request_id FROM penstock.feedback WHERE {condition}))"
+        "(request_id != '' AND request_id GLOBAL IN (SELECT request_id FROM penstock.feedback"
+        f" WHERE ts >= {moment(since_us)} AND {condition}))"
     )

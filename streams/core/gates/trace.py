@@ -102,3 +102,23 @@ def mask_without(arm: int, group: int) -> FloatArray:
     mask = np.ones((2, GROUPS))
     mask[arm, group] = 0.0
     return mask
+
+
+def least_of_blocks(
+    seen: IntArray, blocks: IntArray, log_e: Callable[[FloatArray, IntArray], FloatArray]
+) -> FloatArray:
+    """Smallest log e-value for FAIL over leaving out any group, for many blocks at once, shape (B,).
+
+    Args:
+        seen: groups of control and of treatment by the end of each block, shape (B, 2).
+        blocks: that are asked for; infinite for the others, and where no group can be left out.
+        log_e: groups that are kept, shape (2, 8), and blocks -> log e-values.
+    """
+    least = np.full(len(seen), np.inf)
+    for arm in (0, 1):
+        for group in range(GROUPS):
+            some = blocks[seen[blocks, arm] > max(group, 1)]
+            if len(some):
+                told = log_e(mask_without(arm, group), some)
+                least[some] = np.minimum(least[some], told)
+    return least

@@ -184,6 +184,7 @@ NEEDS: dict[str, set[str]] = {
     "/v1/gates/g/verdict": {"read", "gate"},
     "/v1/gates/g/verdicts": {"read", "gate"},
     "/v1/gates/g/epochs": {"read", "gate"},
+    "/v1/gates/g/evidence": {"read", "gate"},
     "/v1/gates/g/status": {"read", "gate"},
     "/v1/kayenta/canary/g@1": {"read", "gate"},
     "/v1/releases/last-known-good": {"read", "gate"},

@@ -124,8 +124,9 @@ def test_counts_are_judged_as_the_engine_does() -> None:
     assert crossed > 50
 
 
-def test_latencies_are_judged_as_the_engine_does() -> None:
-    shape = blocks.Latency(0.0, 40, 60, slower=1.3, blocks=False)
+@pytest.mark.parametrize("in_blocks", [False, True])
+def test_latencies_are_judged_as_the_engine_does(in_blocks: bool) -> None:
+    shape = blocks.Latency(0.0, 200 if in_blocks else 40, 60, slower=1.4, blocks=in_blocks)
     mine = blocks.first_periods(np.random.default_rng(11), shape, 30, {"FAIL": [0.05]})[
         "FAIL", 0.05
     ]
@@ -134,7 +135,7 @@ def test_latencies_are_judged_as_the_engine_does() -> None:
     first = np.full(30, np.inf)
     for period in range(1, shape.periods + 1):
         pair = treatment.next_period(), control.next_period()
-        log_e = log_e_quantile(*pair, blocks.P95, "FAIL", False)
+        log_e = log_e_quantile(*pair, blocks.P95, "FAIL", in_blocks)
         first[(log_e >= math.log(20)) & np.isinf(first)] = period
     assert np.isfinite(first).sum() > 20
     assert (mine == first).all()

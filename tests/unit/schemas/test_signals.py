@@ -64,7 +64,9 @@ def test_two_burn_rates_over_one_window_are_told_apart() -> None:
     assert [item.id for item in found.rules] == ["up.budget", "up.1h", "up.1h-2"]
 
 
-@pytest.mark.parametrize("kind", ["burn_rate", "budget", "drift", "detector"])
+@pytest.mark.parametrize(
+    "kind", ["burn_rate", "budget", "drift", "detector", "spend_limit", "capacity"]
+)
 def test_a_signal_that_is_not_there_is_refused_with_its_line(kind: str) -> None:
     text = SLO + "alerts:\n  rules:\n" + rule(kind, "down")
     said = refused(text)
@@ -91,3 +93,37 @@ def test_gates_are_told_apart_with_a_line() -> None:
         refused("gates:\n" + gate + gate)
         == "penstock.yaml:3: gates.1.id: gate ids must be unique: g"
     )
+
+
+COSTS = """
+costs:
+  spend_limits: [{id: user, by: user_hash, usd: 1}]
+  forecasts: [{id: fleet}]
+"""
+
+
+def test_spend_limits_and_forecasts_bring_rules_along() -> None:
+    found = parse(COSTS)
+    assert found.has_signals
+    brought = {item.id: (item.severity, item.group) for item in found.rules}
+    assert brought == {
+        "user.spend-limit": ("warning", "cost"),
+        "fleet.capacity": ("warning", "capacity"),
+    }
+    assert found.rules[0].annotations["summary"] == "{{ labels.user_hash }}: {{ value }}"
+    own = rule("spend_limit", "user") + rule("capacity", "fleet").replace("mine", "ours")
+    assert [item.id for item in parse(f"{COSTS}alerts:\n  rules:\n{own}").rules] == ["mine", "ours"]
+
+
+@pytest.mark.parametrize(("part", "most"), [("user", 52), ("fleet", 55)])
+def test_a_name_that_leaves_no_room_for_its_rule_is_refused(part: str, most: int) -> None:
+    assert parse(COSTS.replace(f"id: {part}", f"id: {'n' * most}")).rules
+    said = refused(COSTS.replace(f"id: {part}", f"id: {'n' * (most + 1)}"))
+    assert f"is longer than {most} characters" in said
+
+
+def test_a_spend_limit_over_more_than_is_kept_is_refused() -> None:
+    month = COSTS.replace("usd: 1", "usd: 1, window_s: 2592000")
+    assert parse(month).has_signals
+    said = refused(month + "retention: {warm_days: 7}\n")
+    assert "costs.spend_limits.0.window_s: longer than raw rows are kept" in said

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -14,9 +14,11 @@ import pyarrow as pa
 from penstock.schemas.alerts.routing import Receiver
 from penstock.schemas.alerts.section import Alerts
 from penstock.schemas.errors import StoreError
+from penstock.schemas.gates import LiveGate
 from penstock.streams.core.alerts.audit import Entry, append
 from penstock.streams.core.alerts.transition import Transition
-from penstock.streams.core.gates.canonical import canonical_json
+from penstock.streams.core.gates.canonical import canonical_json, spec_hash
+from penstock.streams.core.gates.verdict import iso
 from penstock.streams.delivery.carrier import Send
 from penstock.streams.delivery.message import Message
 from penstock.streams.delivery.schedule import Policy
@@ -97,9 +99,13 @@ class FakeStore:
             raise Ended
         given = dict(parameters or {})
         if "penstock.leases" in sql:
-            return self._newest("leases_rows", "name", "term")
+            rows = self._newest("leases_rows", "name", "term")
+            return [row for row in rows if row["name"] == given["name"]]
         if "penstock.signal_states" in sql:
-            return self._newest("signal_states_rows", "id", "version")
+            rows = self._newest("signal_states_rows", "id", "version")
+            return [row for row in rows if row["id"] == given["id"]]
+        if "penstock.verdicts" in sql:
+            return self._verdicts(sql, given)
         if "penstock.deliveries_rows" in sql:
             return self._deliveries(sql, given)
         if "penstock.settings" in sql:
@@ -155,7 +161,41 @@ class FakeStore:
             if "newest DESC" in sql or state in ("pending", "firing")
         ]
 
+    def _verdicts(self, sql: str, given: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """More rows than were asked for: what is old is passed over anyway."""
+        rows = sorted(
+            self.rows.get("verdicts", []), key=lambda r: (r["gate_id"], r["epoch"], r["us"])
+        )
+        if "evidence" in sql:
+            wanted = given["gate"], given["epoch"], given["verdict"], given["us"]
+            return [r for r in rows if (r["gate_id"], r["epoch"], r["verdict"], r["us"]) == wanted]
+        if "gates" in given:
+            newest = {row["gate_id"]: row for row in rows}
+            return [row for gate, row in newest.items() if gate in given["gates"]]
+        asked = {value for name, value in given.items() if name.startswith("gate")}
+        return [r for r in rows if r["gate_id"] in asked or "known" in given]
+
     # -- what evaluation and people write
+
+    def judge(self, gate: LiveGate, at_s: int, verdict: str, epoch: int = 0) -> None:
+        """A verdict as the streams store it."""
+        name, digits = spec_hash(gate), iso(at_s * SECOND)
+        said = {
+            "verdict": verdict,
+            "action": "hold",
+            "reasons": ["no_data"],
+            "text": f"{verdict}: told",
+            "n": 10,
+            "n_needed": None,
+            "epoch": epoch,
+            "watermark": digits,
+            "spec_hash": name,
+            "engine": "gates-2",
+            "digest": "d" * 64,
+        }
+        row = {"gate_id": gate.id, "epoch": epoch, "us": at_s * SECOND, "verdict": verdict}
+        row |= {"spec_hash": name, "kind": gate.kind, "evidence": json.dumps(said)}
+        self.rows.setdefault("verdicts", []).append(row)
 
     def change(self, *items: Transition) -> None:
         """Changes of alerts, and their entries of the log."""
@@ -207,9 +247,10 @@ def ends(name: str, at_s: int) -> Transition:
 class Town:
     """A store, a clock, and what receivers were sent: each key once, in order."""
 
-    def __init__(self, section: Alerts = SECTION) -> None:
+    def __init__(self, section: Alerts = SECTION, gates: Sequence[LiveGate] = ()) -> None:
         self.store = FakeStore()
         self.section = section
+        self.gates = gates
         self.now_s = START_S
         self.sent: dict[str, Message] = {}
         self.attempts = 0
@@ -223,6 +264,7 @@ class Town:
             send or self.send,
             TIMING,
             lambda: self.now_s * SECOND,
+            self.gates,
         )
 
     def send(self, receiver: Receiver, message: Message, _: float) -> None:

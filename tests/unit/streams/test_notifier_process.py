@@ -183,7 +183,7 @@ def test_a_secret_itself_is_refused(name: str) -> None:
 
 
 def http(notifier: Notifier | None) -> NotifierHTTP:
-    return NotifierHTTP("127.0.0.1", 0, lambda: notifier, rendered, openmetrics.CONTENT_TYPE)
+    return NotifierHTTP("127.0.0.1", 0, lambda: notifier, None, rendered, openmetrics.CONTENT_TYPE)
 
 
 def test_what_a_process_tells_of_itself(town: Town) -> None:

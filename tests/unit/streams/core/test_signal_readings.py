@@ -2,9 +2,13 @@ from __future__ import annotations
 
 import pytest
 from penstock.schemas.config import parse
+from penstock.schemas.costs.budgets import SpendLimit
+from penstock.schemas.costs.capacity import CapacityForecast
 from penstock.schemas.slo.objective import Objective
 from penstock.streams.core.costs.budget import BudgetStatus
-from penstock.streams.core.signal_readings import of_budget, of_objective
+from penstock.streams.core.costs.capacity import Saturation
+from penstock.streams.core.costs.limits import KeySpend, LimitLook
+from penstock.streams.core.signal_readings import of_budget, of_forecast, of_limit, of_objective
 from penstock.streams.core.slo.burn import burn_statuses
 from penstock.streams.core.slo.ledger import Ledger
 from penstock.streams.core.slo.status import status_of
@@ -75,3 +79,49 @@ def test_a_budget_tells_what_is_expected_until_it_is_spent(
         END_S,
         {"route": "/a"},
     )
+
+
+LIMIT = SpendLimit.model_validate({"id": "user", "by": "user_hash", "usd": 2, "window_s": 3600})
+
+
+def test_a_spend_limit_tells_of_each_key_and_of_those_that_left() -> None:
+    keys = (KeySpend("ann", 3 * 10**9, 60), KeySpend("bob", 10**9))
+    told = [*of_limit(LimitLook(LIMIT, 120, 1, keys, (KeySpend("cy", 0),)))]
+    assert [(one.labels["user_hash"], one.breach, one.value) for one in told] == [
+        ("ann", True, 1.5),
+        ("bob", False, 0.5),
+        ("cy", False, 0.0),
+    ]
+    assert {(one.kind, one.id, one.at_s, one.limit, one.unit) for one in told} == {
+        ("spend_limit", "user", 120, 1.0, "ratio")
+    }
+
+
+@pytest.mark.parametrize(
+    ("found", "breach", "value", "note"),
+    [
+        (Saturation("unknown", "gaps", 60), None, None, "unknown: gaps"),
+        (Saturation("saturated", "queue_depth", 60), True, 0.0, "queue_depth is full"),
+        (
+            Saturation("saturates", "", 60, 600, 300, 200, None, "batch_fill"),
+            True,
+            300.0,
+            "until batch_fill is full",
+        ),
+        (
+            Saturation("saturates", "", 60, 600, None, 200, None, "batch_fill"),
+            False,
+            600.0,
+            "ahead the fleet is not expected",
+        ),
+        (Saturation("not_within_horizon", "", 60, 600), False, 600.0, "ahead the fleet is not"),
+    ],
+)
+def test_a_forecast_is_broken_where_the_expected_load_fills_the_fleet(
+    found: Saturation, breach: bool | None, value: float | None, note: str
+) -> None:
+    spec = CapacityForecast.model_validate({"id": "chat", "filter": {"model": "chat"}})
+    told = of_forecast(spec, found, 60)
+    assert (told.kind, told.id, told.labels) == ("capacity", "chat", {"model": "chat"})
+    assert (told.breach, told.value, told.unit) == (breach, value, "s")
+    assert told.note.startswith(note)

@@ -204,3 +204,15 @@ def test_intervals_hold_the_time_of_saturation(fleet: Fleet, steps: int) -> None
         else:
             hit += found.state == "not_within_horizon" and np.isinf(truth_s)
     assert hit / runs >= 0.82
+
+
+def test_a_fleet_that_began_within_an_hour_has_no_gap_before_it() -> None:
+    series = QUIET.series(np.random.default_rng(0), 80)
+    late = Series(LOAD)
+    rows = json.loads(series.to_json())["rows"]
+    for length_s, start_s, *values in rows[40:]:
+        late.put(Span(length_s, start_s), values)
+    late.put(Span(HOUR_S, START_S), rows[40][2:])  # the hour in whose middle it began
+    found = history_of(spec(), late, START_S + 80 * 60, 0)
+    assert (found.start_s, len(found.load)) == (START_S + 40 * 60, 40)
+    assert found.known.all()
