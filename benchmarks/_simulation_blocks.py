@@ -32,6 +32,7 @@ from penstock.streams.core.gates.quantiles import (
 )
 from penstock.streams.core.gates.two_arm import Direction
 from penstock.streams.core.sketch import LOG_GAMMA, ZERO_BIN
+from scipy.optimize import brentq
 from scipy.signal import lfilter
 from scipy.stats import norm
 
@@ -187,9 +188,8 @@ class _Arm:
     ) -> None:
         self._rng, self._latency = rng, latency
         self._streams, self._workers = streams, workers
-        quantile = SIGMA * float(norm.ppf(P95))
         edges = control_edges(_EDGES, margin_bins)
-        log_x = quantile + (edges - _ANCHOR) * BIN - shift
+        log_x = pooled_quantile(latency) + (edges - _ANCHOR) * BIN - shift
         log_x[edges <= ZERO_BIN] = -np.inf
         log_x[edges >= FINITE] = np.inf
         self._edges = log_x
@@ -227,6 +227,18 @@ class _Arm:
         drawn = np.bincount(flat.ravel(), minlength=self._streams * size)
         table = drawn.reshape(self._streams, size)
         return np.asarray(np.cumsum(table, axis=1)[:, :-1], np.int64)
+
+
+def pooled_quantile(latency: Latency) -> float:
+    """Log p95 of both arms together, which the engine anchors its edges at (from its first block)."""
+    shift = math.log(latency.slower)
+
+    def missing(x: float) -> float:
+        treatment, control = norm.cdf([(x - shift) / SIGMA, x / SIGMA])
+        return float(latency.share * treatment + (1 - latency.share) * control - P95)
+
+    low = SIGMA * float(norm.ppf(P95))
+    return float(brentq(missing, low - 1e-9, low + shift + 1e-9))
 
 
 def autoregressive(

@@ -17,7 +17,7 @@ from penstock.schemas.alerts.rules import AlertRule, Change, Signal, Threshold
 from penstock.schemas.catalogue import catalogue_rules
 from penstock.tests.contract.deployments import Deployment
 from penstock.tests.unit.streams.core.alerts.catalogue_recipes import RECIPES, Recipe
-from penstock.tests.unit.streams.core.alerts.catalogue_world import START_S, Row, rows
+from penstock.tests.unit.streams.core.alerts.catalogue_world import START_S, Row, Traffic, rows
 from penstock.tests.unit.streams.core.world import Sent
 
 SECOND_US = 1_000_000
@@ -81,7 +81,7 @@ def by_model(at_s: int) -> Iterator[tuple[Sent, ...]]:
     for name in BY_MODEL:
         recipes.setdefault(RECIPES[name], name)
     found: dict[str, list[Row]] = {"request": _promised() + _spent(), "step": [], "feedback": []}
-    for recipe, name in recipes.items():
+    for name in recipes.values():
         for on in (True, False):
             for sent in _traffic(name, on).of(_side(name, on)):
                 found[sent.kind] += sent.rows

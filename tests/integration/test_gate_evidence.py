@@ -131,7 +131,7 @@ def test_rows_that_came_too_late_are_left_out_or_told_of(store: Store) -> None:
     settings = configured(canary("late"))
     (gate,) = settings.live_gates
     judged(store, gate, START_US + BLOCKS * BLOCK_US + 20 * SECOND)
-    more = {"seq": 4000, "started": START_US, "ts": START_US + SECOND, "variant": "canary-late"}
+    more = {"seq": 4000, "ts": START_US + 4 * BLOCK_US, "variant": "canary-late"}
     late = requests[0] | more | {"model": "m", "status": "error", "request_id": "", "trace_id": ""}
     put(store, [late | {"late": True}], [])
     answer = asked(store, settings, gate.id)

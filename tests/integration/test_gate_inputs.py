@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 from penstock.schemas.gates.base import Arm
 from penstock.schemas.gates.canary import CanaryGate
+from penstock.schemas.gates.rollback import RollbackGate
 from penstock.streams.core.gates.blocks import evaluations
 from penstock.streams.core.gates.interface import PPM, Wanted, WantedMetric, fine_bins_of
 from penstock.streams.core.gates.live import inputs_wanted
@@ -316,6 +317,27 @@ def wanted_of(unit: str) -> Wanted:
     found = inputs_wanted(CANARY.model_copy(update={"unit": unit, **changed}))
     assert found is not None
     return found
+
+
+def test_every_kind_of_limit_of_a_rollback_gate_can_be_asked_for(store: Store) -> None:
+    requests, feedback = made(13, "back")
+    put(store, requests, feedback)
+    limits = [
+        {"metric": "acceptance_drop"},
+        {"metric": "error_rate", "max_ratio": 0.01},
+        {"metric": "latency", "field": "ttft_ms", "quantile": 0.9, "max_ms": 100},
+    ]
+    arms = {"treatment": {"variant": "canary-back"}, "baseline": {"variant": "control-back"}}
+    spec = RollbackGate.model_validate({"id": "back", "mature_s": 20, "limits": limits, **arms})
+    wanted = inputs_wanted(spec)
+    assert wanted is not None
+    blocks = read_blocks(
+        store, wanted, START_US, START_US + 2 * 60 * SECOND, START_US,
+        [], lambda end_us: 1.0, {(1, 0): 10_000}, (START_US, 0.0), 0,
+    )  # fmt: skip
+    ((inputs, _),) = evaluations(wanted, blocks)
+    carried = {name: int(rows.n.sum()) for name, rows in inputs.metrics.items()}
+    assert min(carried.values()) > 20, carried
 
 
 @dataclass

@@ -15,12 +15,15 @@ FRAMES = {"Content-Type": "application/vnd.penstock.frames"}
 SLICE_S = 600
 AFTER_S = 600
 """Event time after the last case ends, in which everything closes."""
-CLOCK = "zoo-clock"
+BESIDE = "zoo-beside"
+BOOT_TIMEOUT_S = 3600
+"""Slices take as long as they take: nobody has vanished because a machine is slow."""
 
 
 def configuration(cases: Sequence[Case]) -> str:
     """A penstock.yaml with the gates of these cases."""
-    return yaml.safe_dump({"gates": [case.specification() for case in cases]})
+    gates = [case.specification() for case in cases]
+    return yaml.safe_dump({"time": {"boot_timeout_s": BOOT_TIMEOUT_S}, "gates": gates})
 
 
 def length_s(cases: Sequence[Case]) -> int:
@@ -32,7 +35,8 @@ def length_s(cases: Sequence[Case]) -> int:
 def bodies(cases: Sequence[Case], start_us: int) -> Iterator[bytes]:
     """One body of frames per slice; every worker closes its boot with its last row.
 
-    A worker that only goes on to tell the time keeps the watermark moving to the end.
+    Another service beside them answers a request every five seconds to the end: it moves the
+    watermark, and keeps the coverage of the fleet known when the cases' own traffic is over.
 
     Args:
         cases: live ones; all begin at once.
@@ -44,12 +48,17 @@ def bodies(cases: Sequence[Case], start_us: int) -> Iterator[bytes]:
             boots[row["event"], row["worker_id"]].append(row)
         marker = {"ts": start_us, "release": "zoo", "model": case.id, "variant": "canary"}
         boots["release", f"{case.id}-deploy"].append({"event": "release", **marker})
+    everything_us = start_us + (length_s(cases) + SLICE_S) * SECOND_US
+    boots["request", BESIDE] = [
+        {"event": "request", "ts": at, "model": BESIDE, "status": "ok", "latency_ms": 1.0}
+        for at in range(start_us, everything_us, 5 * SECOND_US)
+    ]
     for rows in boots.values():
         rows.sort(key=lambda row: row["ts"])
     sent = dict.fromkeys(boots, 0)
     for end_s in range(SLICE_S, length_s(cases) + SLICE_S, SLICE_S):
         end_us = start_us + end_s * SECOND_US
-        frames = [_clock(end_us)]
+        frames = []
         for boot, rows in boots.items():
             first = sent[boot]
             last = first
@@ -77,13 +86,6 @@ def _frame(
         closing=last == len(rows),
     )
     return encode_frame(header, [_bare(row) for row in rows[first:last]])
-
-
-def _clock(end_us: int) -> bytes:
-    header = FrameHeader(
-        kind="control", worker_id=CLOCK, boot_id=CLOCK, seq0=0, count=0, next_seq=0, clock_us=end_us
-    )
-    return encode_frame(header, [])
 
 
 def _bare(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def _wanted(limit: RollbackLimit) -> WantedMetric:
         )
     if isinstance(limit, RateLimit):
         return WantedMetric(limit.name, "rate", _FIELDS[limit.metric], "unit")
-    return WantedMetric(limit.name, "rate", "unaccepted", "request")
+    return WantedMetric(limit.name, "rate", "unaccepted", "unit")
 
 
 def advance_rollback(

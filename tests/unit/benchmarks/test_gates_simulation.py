@@ -126,7 +126,8 @@ def test_counts_are_judged_as_the_engine_does() -> None:
 
 @pytest.mark.parametrize("in_blocks", [False, True])
 def test_latencies_are_judged_as_the_engine_does(in_blocks: bool) -> None:
-    shape = blocks.Latency(0.0, 200 if in_blocks else 40, 60, slower=1.4, blocks=in_blocks)
+    slower = 3.0 if in_blocks else 1.4
+    shape = blocks.Latency(0.0, 200 if in_blocks else 40, 60, slower=slower, blocks=in_blocks)
     mine = blocks.first_periods(np.random.default_rng(11), shape, 30, {"FAIL": [0.05]})[
         "FAIL", 0.05
     ]

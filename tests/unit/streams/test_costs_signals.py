@@ -56,27 +56,27 @@ def step(minute: int) -> Row:
     }
 
 
-def run(seed: int = 0, crashes: float = 0.0, restarts: float = 0.0) -> MemoryStore:
+def tell(
+    story: Story, rng: random.Random, crashes: float, restarts: float, minutes: int = MINUTES
+) -> None:
     """The minutes, published one by one."""
-    rng = random.Random(seed)
+    for minute in range(minutes):
+        rows = [*requests(minute), *(late(minute) if minute == 14 else [])]
+        clock_us = (START_S + minute * 60 + 50) * SECOND
+        engine = Sent("step", "w", "boot", story.seq + len(rows), [step(minute)], clock_us)
+        story.deliver([Sent("request", "w", "boot", story.seq, rows, clock_us), engine], clock_us)
+        story.seq += len(rows) + 1
+        story.tick(clock_us + 1000, rng.choice(CRASHES) if rng.random() < crashes else None)
+        if rng.random() < restarts:
+            story.restart()
+    story.end()
+
+
+def run(seed: int = 0, crashes: float = 0.0, restarts: float = 0.0) -> MemoryStore:
+    """The story in memory; returns the store after it."""
     store = MemoryStore()
     with store.installed():
-        story = Story(store, CONFIGURATION)
-        for minute in range(MINUTES):
-            rows = [*requests(minute), *(late(minute) if minute == 14 else [])]
-            clock_us = (START_S + minute * 60 + 50) * SECOND
-            story.deliver(
-                [
-                    Sent("request", "w", "boot", story.seq, rows, clock_us),
-                    Sent("step", "w", "boot", story.seq + len(rows), [step(minute)], clock_us),
-                ],
-                clock_us,
-            )
-            story.seq += len(rows) + 1
-            story.tick(clock_us + 1000, rng.choice(CRASHES) if rng.random() < crashes else None)
-            if rng.random() < restarts:
-                story.restart()
-        story.end()
+        tell(Story(store, CONFIGURATION), random.Random(seed), crashes, restarts)
     return store
 
 

@@ -81,6 +81,22 @@ def test_one_after_the_other(newest: list[Configuration]) -> None:
     assert first.said == ["start", "stop"]
 
 
+def test_a_gate_that_begins_to_tell_somebody(newest: list[Configuration]) -> None:
+    gate = "gates: [{id: g, metrics: [{metric: error_rate, max_ratio: 0.1}], notify: [a]}]\n"
+    receivers = 'alerts: {receivers: [{kind: webhook, name: a, url: "http://a"}]}'
+    live = live_of(newest)
+    live.start()
+    newest[0] = parse(gate + receivers)
+    live.follow()
+    newest[0] = parse(gate.replace("0.1", "0.2") + receivers)  # whose verdicts are others
+    live.follow()
+    assert len(Fake.made) == 3
+    newest[0] = parse(gate.replace("0.1", "0.2") + receivers + "\nlimits: {max_slices: 9}")
+    live.follow()
+    assert len(Fake.made) == 3
+    live.stop()
+
+
 def test_a_secret_that_is_not_there(
     newest: list[Configuration], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -18,14 +18,18 @@ from penstock.cli import main
 from penstock.schemas.alerts.routing import SlackReceiver, secrets_of
 from penstock.schemas.config import Configuration, parse
 from penstock.schemas.errors import InvalidConfiguration
+from penstock.schemas.kafka import parse_address
 from penstock.serve_worker import rendered
+from penstock.streams.alerts_topic import AlertsTopic
 from penstock.streams.delivery.errors import DeliveryDelayed
 from penstock.streams.notifier import Notifier, notifier_of
 from penstock.streams.notifier_http import NotifierHTTP
+from penstock.streams.outlet import KafkaOutlet
 from penstock.tests.support.store import opened_store
 from penstock.tests.unit.streams.notifier_world import (
     SECTION,
     START_S,
+    FakeStore,
     Town,
     ends,
     fires,
@@ -182,8 +186,8 @@ def test_a_secret_itself_is_refused(name: str) -> None:
 # -- answers over HTTP, and the table
 
 
-def http(notifier: Notifier | None) -> NotifierHTTP:
-    return NotifierHTTP("127.0.0.1", 0, lambda: notifier, None, rendered, openmetrics.CONTENT_TYPE)
+def http(notifier: Notifier | None, topic: AlertsTopic | None = None) -> NotifierHTTP:
+    return NotifierHTTP("127.0.0.1", 0, lambda: notifier, topic, rendered, openmetrics.CONTENT_TYPE)
 
 
 def test_what_a_process_tells_of_itself(town: Town) -> None:
@@ -208,6 +212,17 @@ def test_a_process_without_receivers_is_well() -> None:
     server = http(None)
     assert [server.answer(path)[0] for path in ("/readyz", "/healthz")] == [200, 200]
     assert "penstock_notify_up 0" in server.answer("/metrics")[2]
+    server.stop()
+
+
+def test_a_process_that_only_sends_to_kafka() -> None:
+    topic = AlertsTopic(FakeStore(), KafkaOutlet(parse_address("nowhere:1")))  # type: ignore[arg-type] # all of a store that it uses
+    server = http(None, topic)
+    assert server.answer("/readyz")[0] == 503
+    topic.failure = ""
+    topic.totals["topic_messages"] = 3
+    assert server.answer("/readyz")[0] == 200
+    assert "penstock_notify_topic_messages_total 3" in server.answer("/metrics")[2]
     server.stop()
 
 
