@@ -32,7 +32,7 @@ from .core.gates.canonical import canonical_json, sha256
 from .messages import Outlet
 from .notifier_feed import AlertFeed
 from .notifier_gates import Last, last_from_json, last_to_json
-from .notifier_lease import TTL_S, LeaseLost, StoreLease, holder_of_this_process
+from .notifier_lease import LeaseLost, StoreLease, holder_of_this_process
 from .store import Store
 from .verdict_feed import VerdictFeed
 
@@ -104,11 +104,7 @@ class AlertsTopic:
         Raises:
             PenstockError: store or broker are away, or another process sends.
         """
-        until_s = time.monotonic() + TTL_S + 2.0  # one that was killed still has the lease
-        while not self._lease.take():
-            if time.monotonic() > until_s:
-                raise LeaseLost(f"{self._lease.other} sends to {ALERTS} already")
-            time.sleep(self._poll_s)
+        self._lease.wait(self._poll_s)
         try:
             while self.turn():
                 pass

@@ -209,11 +209,7 @@ class Notifier:
         Raises:
             PenstockError: the store is away, or another notifier works.
         """
-        until_s = time.monotonic() + self._timing.ttl_s + 2.0
-        while not self._lease.take():
-            if time.monotonic() > until_s:
-                raise PenstockError(f"{self._lease.other} works already, and tells people")
-            time.sleep(self._timing.poll_s)
+        self._lease.wait(self._timing.poll_s)
         try:
             self.turn()
             until_s = time.monotonic() + patience_s

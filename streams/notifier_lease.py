@@ -93,6 +93,22 @@ class StoreLease:
         self.other = holder
         return False
 
+    def wait(self, pause_s: float) -> None:
+        """Take it, as soon as a holder that was killed has been silent for long enough.
+
+        Args:
+            pause_s: between two attempts.
+
+        Raises:
+            LeaseLost: its holder works.
+            StoreError: the outcome is unknown; try again.
+        """
+        until_s = self._monotonic_s() + self._ttl_s + 2.0
+        while not self.take():
+            if self._monotonic_s() > until_s:
+                raise LeaseLost(f"{self._name}: {self.other} works already")
+            time.sleep(pause_s)
+
     def keep(self) -> None:
         """Renew it where that is due.
 
