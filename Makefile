@@ -6,7 +6,7 @@ CHROMIUM := $(shell command -v chromium || command -v chromium-browser || comman
 
 TOOLS := $(CURDIR)/.build/prometheus/usr/bin
 
-.PHONY: help demo test test-fast check faults compose-test bench simulate lock browser kafka prometheus clean
+.PHONY: help demo test test-fast check faults demo-faults compose-test bench simulate lock browser kafka prometheus clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -51,6 +51,9 @@ check: $(VENV)/dev .build/package/penstock ## ruff, mypy strict, import rules
 
 faults: $(VENV)/dev kafka ## every fault of the distributed form, several seeds
 	@PENSTOCK_FAULTS=all PENSTOCK_FAULT_ROUNDS=$${PENSTOCK_FAULT_ROUNDS:-3} $(BIN)/python -m pytest tests/faults $(ARGS)
+
+demo-faults: $(VENV)/dev kafka ## every fault of the demo, ten seeds without any, both forms
+	@PENSTOCK_DEMO_FAULTS=all $(BIN)/python -m pytest tests/integration/test_demo_faults.py $(ARGS)
 
 compose-test: $(VENV)/dev ## docker-compose.yml as it is, on a real Docker engine
 	@$(BIN)/python -m penstock.tests.compose $(ARGS)

@@ -19,7 +19,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .demo_server import GATE, DemoFailed, Server, each_second, iso, parse_us, running_server
+from .demo_server import (
+    GATE,
+    TWO_ARMS,
+    DemoFailed,
+    Server,
+    each_second,
+    iso,
+    parse_us,
+    running_server,
+)
 from .demo_view import FINAL_METRICS, View, WindowRow
 from .producers.fleet import MODEL, CanaryFate, Rehearsal, rehearse
 from .producers.replay import ReplayOptions, ReplaySummary, run_replay
@@ -68,7 +77,8 @@ class DemoResult:
         rejected: events in quarantine.
         coverage: share of the events sent that arrived.
         windows: the last windows of each variant.
-        verdict: the gate's answer.
+        verdict: the answer of the gate that decides, limits on the canary.
+        two_arms: the answer of the gate that compares it with control.
         url: of the dashboard.
         pid: of the server that is left running, else None.
     """
@@ -80,6 +90,7 @@ class DemoResult:
     coverage: float | None
     windows: list[WindowRow]
     verdict: dict[str, Any]
+    two_arms: dict[str, Any]
     url: str
     pid: int | None
 
@@ -95,7 +106,8 @@ class DemoResult:
 
     def document(self) -> dict[str, Any]:
         """What --json prints."""
-        names = ("emitted", "stored", "duplicate", "rejected", "coverage", "windows", "verdict")
+        counts = ("emitted", "stored", "duplicate", "rejected", "coverage")
+        names = (*counts, "windows", "verdict", "two_arms")
         return {name: getattr(self, name) for name in names}
 
 
@@ -150,6 +162,16 @@ gates:
       - {{metric: cost_per_1k_tokens_usd, max_usd: {self.cost_per_1k_usd:.5f}, cap_usd: 0.001}}
     min_units: 300
     min_bake_s: 300
+  # The same release against control, which serves the other requests meanwhile.
+  - id: {TWO_ARMS}
+    kind: canary
+    control: {{model: {MODEL}, variant: control}}
+    treatment: {{model: {MODEL}, variant: canary}}
+    metrics:
+      - {{metric: latency, field: tpot_ms, quantile: 0.95, margin_ratio: 1.3}}
+      - {{metric: error_rate, margin_ratio: 2, floor_ratio: {self.error_ratio:g}}}
+    min_units: 300
+    min_bake_s: 300
 """
 
 
@@ -182,7 +204,8 @@ def run_demo(options: DemoOptions) -> DemoResult:
             sys.stdout.write(json.dumps(result.document()) + "\n")
             if result.pid is not None:
                 sys.stderr.write(f"{result.url} is served by process {result.pid}\n")
-        view.end(summary, result.windows, result.verdict, result.document(), server.url, result.pid)
+        verdicts = {GATE: result.verdict, TWO_ARMS: result.two_arms}
+        view.end(summary, result.windows, verdicts, result.document(), server.url, result.pid)
         return result
 
 
@@ -234,6 +257,7 @@ def _ask(server: Server, summary: ReplaySummary, options: DemoOptions) -> DemoRe
         coverage=totals["coverage"],
         windows=[row for name in WINDOWS for row in server.windows(name, FINAL_METRICS, end_us)],
         verdict=server.verdict(),
+        two_arms=server.verdict(TWO_ARMS),
         url=server.url,
         pid=server.process.pid if options.leave_open else None,
     )

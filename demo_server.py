@@ -20,7 +20,7 @@ from urllib.parse import urlencode
 from .demo_view import LIVE_METRICS, Figures, WindowRow
 from .schemas.errors import PenstockError
 
-GATE = "canary-limits"
+GATE, TWO_ARMS = "canary-limits", "canary"
 DEFAULT_PORT = 8080
 _READY_S = 90.0
 _LISTENING = re.compile(r"listening on (http://[0-9.]+:[0-9]+)\b")
@@ -116,9 +116,9 @@ class Server(Api):
                     raise DemoFailed(f"the server is not ready:\n{self.tail()}") from error
             time.sleep(0.1)
 
-    def verdict(self) -> dict[str, Any]:
-        """The gate's newest answer."""
-        answer: dict[str, Any] = self.get(f"/v1/gates/{GATE}/verdict")
+    def verdict(self, gate: str = GATE) -> dict[str, Any]:
+        """A gate's newest answer."""
+        answer: dict[str, Any] = self.get(f"/v1/gates/{gate}/verdict")
         return answer
 
     def windows(self, window: str, metrics: tuple[str, ...], end_us: int | None) -> list[WindowRow]:

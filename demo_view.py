@@ -130,17 +130,19 @@ class View:
         self,
         summary: ReplaySummary,
         windows: list[WindowRow],
-        verdict: Mapping[str, Any],
+        verdicts: Mapping[str, Mapping[str, Any]],
         counts: Mapping[str, Any],
         url: str,
         pid: int | None,
     ) -> None:
-        """The table, the verdict and where to look."""
+        """The table, the verdicts, that of the gate that decides first, and where to look."""
         self.say(windows_table(windows))
+        verdict = next(iter(verdicts.values()))
         self.say(evidence_table(verdict))
-        colour = _COLOURS.get(verdict["verdict"], "magenta")
         self.say("")
-        self.say(Text(_sentence(verdict), f"bold {colour}"))
+        for gate, answer in verdicts.items():
+            colour = _COLOURS.get(answer["verdict"], "magenta")
+            self.say(Text.assemble(f"{gate}: ", (_sentence(answer), f"bold {colour}")))
         if summary.canary_us is not None and verdict["verdict"] in ("PASS", "FAIL"):
             decided = datetime.fromisoformat(verdict["as_of"]).timestamp() - summary.canary_us / 1e6
             self.say(f"decided {decided / 60:.1f} minutes (of event time) after the canary began")

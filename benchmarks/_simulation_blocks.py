@@ -234,7 +234,7 @@ def pooled_quantile(latency: Latency) -> float:
     shift = math.log(latency.slower)
 
     def missing(x: float) -> float:
-        treatment, control = norm.cdf([(x - shift) / SIGMA, x / SIGMA])
+        treatment, control = norm.cdf((x - shift) / SIGMA), norm.cdf(x / SIGMA)
         return float(latency.share * treatment + (1 - latency.share) * control - P95)
 
     low = SIGMA * float(norm.ppf(P95))

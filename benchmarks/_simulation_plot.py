@@ -8,7 +8,7 @@ from html import escape
 
 from penstock.benchmarks._simulation_table import EVER_FAIL, MEDIAN, OURS, Row
 
-_COLOURS = ("#0b6e4f", "#c0392b", "#8e5ea2", "#d98e04", "#3b6ea8", "#555555")
+_COLOURS = ("#0b6e4f", "#c0392b", "#8e5ea2", "#d98e04", "#3b6ea8", "#555555", "#e377c2", "#17a2b8")
 _LEFT, _WIDTH, _LINE = 310, 420, 17
 
 
@@ -41,7 +41,7 @@ def _dots(
     assert callable(scale)
     cases = list(dict.fromkeys((row.case, row.share) for row in rows))
     rules = sorted({row.rule for row in rows}, key=lambda rule: (rule != OURS, rule))
-    colours = dict(zip(rules, _COLOURS * 3, strict=False))
+    colours = dict(zip(rules, _COLOURS * 2, strict=False))
     height = 60 + _LINE * len(cases) + 18 * len(rules)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_LEFT + _WIDTH + 40} {height}"'

@@ -115,8 +115,8 @@ def markdown(rows: Sequence[Row]) -> str:
     parts = []
     for section in dict.fromkeys(row.section for row in rows):
         mine = [row for row in rows if row.section == section]
-        streams = ", ".join(f"{n:,}" for n in sorted({row.streams for row in mine}))
-        lines = [f"## {section}", "", f"{streams} streams in each row.", ""]
+        streams = " or ".join(f"{n:,}" for n in sorted({row.streams for row in mine}))
+        lines = [f"## {section}", "", f"{streams} streams in a row.", ""]
         lines += [f"| {' | '.join(HEADS)} |", "|" + "---|" * len(HEADS)]
         lines += [f"| {' | '.join(told(row))} |" for row in mine]
         parts.append("\n".join(lines))

@@ -1,4 +1,4 @@
-"""The notifier: takes stored changes of alerts and verdicts to people. One per installation, in a thread of its own.
+"""The notifier: takes stored changes of alerts and verdicts to people. One per installation, in a thread.
 
 **Nobody is paged twice and nothing is lost, whenever it ends.** What is planned depends on what was told
 before, and planning again a moment later may give other messages. So a plan is stored as a whole before

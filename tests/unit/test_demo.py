@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from penstock.demo import DemoOptions, DemoResult, GateLimits, run_demo
-from penstock.demo_server import GATE, DemoFailed, iso, parse_us, running_server
+from penstock.demo_server import GATE, TWO_ARMS, DemoFailed, iso, parse_us, running_server
 from penstock.demo_view import (
     FINAL_METRICS,
     LIVE_METRICS,
@@ -26,6 +26,7 @@ from penstock.producers.traces import bundled_trace
 from penstock.producers.traffic import make_traffic
 from penstock.schemas.config import parse
 from penstock.schemas.gates.absolute import AbsoluteGate, LatencyLimit
+from penstock.schemas.gates.canary import CanaryGate
 from penstock.streams.core.windows import WINDOWS
 from rich.console import Console
 
@@ -79,6 +80,7 @@ def result(**changes: Any) -> DemoResult:
         coverage=1.0,
         windows=[],
         verdict=VERDICT,
+        two_arms=VERDICT,
         url="http://127.0.0.1:1",
         pid=None,
     )
@@ -105,8 +107,10 @@ def hours() -> dict[str, Rehearsal]:
 
 
 def test_the_written_configuration_is_valid() -> None:
-    [gate] = parse(LIMITS.yaml()).gates
+    gate, two_arms = parse(LIMITS.yaml()).gates
     assert isinstance(gate, AbsoluteGate)
+    assert isinstance(two_arms, CanaryGate)
+    assert two_arms.id == TWO_ARMS
     assert gate.id == GATE
     assert gate.filter.given() == {"model": MODEL, "variant": "canary"}
     latencies = {
@@ -139,6 +143,7 @@ def test_the_document_has_exactly_the_promised_keys() -> None:
         "coverage",
         "windows",
         "verdict",
+        "two_arms",
     ]
 
 
@@ -200,7 +205,14 @@ def test_without_a_terminal_progress_is_a_few_lines() -> None:
     with view.live():
         for done in range(101):
             view.progress(Progress(done * 1_000_000, done / 100, Counter(request=done)))
-    view.end(SUMMARY, [window("control", requests=2)], VERDICT, result().document(), "http://x", 77)
+    view.end(
+        SUMMARY,
+        [window("control", requests=2)],
+        {"g": VERDICT},
+        result().document(),
+        "http://x",
+        77,
+    )
     text = out.getvalue()
     assert text.count(" UTC ") == 10
     for words in ("0.5%", "3.0%", "CC-BY-4.0", "max_ms: 46", "decided 5.0 minutes", "kill 77"):
@@ -210,7 +222,7 @@ def test_without_a_terminal_progress_is_a_few_lines() -> None:
 def test_quiet_without_a_terminal_says_nothing() -> None:
     out = io.StringIO()
     view = View(quiet=True, console=Console(file=out))
-    view.end(SUMMARY, [], VERDICT, result().document(), "http://x", None)
+    view.end(SUMMARY, [], {"g": VERDICT}, result().document(), "http://x", None)
     assert out.getvalue() == ""
 
 

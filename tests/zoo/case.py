@@ -27,6 +27,7 @@ class Case:
         files: recipes of a file gate's run and baseline (files.py).
         verdict, reasons: the right answer; other reasons may be told beside these.
         action: what follows, where the case states it.
+        core_only: why a server cannot be shown it, if so.
         after_s: event time after the last event at which it is asked.
     """
 
@@ -40,6 +41,7 @@ class Case:
     traffic: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, Any] = field(default_factory=dict)
     action: str | None = None
+    core_only: str | None = None
     after_s: int = 300
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import yaml
@@ -12,12 +13,16 @@ from penstock.tests.zoo.case import Case
 from penstock.tests.zoo.traffic import SECOND_US, Event, events, traffic_of
 
 FRAMES = {"Content-Type": "application/vnd.penstock.frames"}
-SLICE_S = 600
+SLICE_S, FRAME_S = 600, 30
+"""Event time of a body, and of a frame in it."""
 AFTER_S = 600
 """Event time after the last case ends, in which everything closes."""
 BESIDE = "zoo-beside"
 BOOT_TIMEOUT_S = 3600
 """Slices take as long as they take: nobody has vanished because a machine is slow."""
+
+
+Boots = dict[tuple[str, str], list[Event]]
 
 
 def configuration(cases: Sequence[Case]) -> str:
@@ -33,7 +38,7 @@ def length_s(cases: Sequence[Case]) -> int:
 
 
 def bodies(cases: Sequence[Case], start_us: int) -> Iterator[bytes]:
-    """One body of frames per slice; every worker closes its boot with its last row.
+    """One body of frames per slice, by the time they were built; every worker closes its boot with its last row.
 
     Another service beside them answers a request every five seconds to the end: it moves the
     watermark, and keeps the coverage of the fleet known when the cases' own traffic is over.
@@ -42,7 +47,7 @@ def bodies(cases: Sequence[Case], start_us: int) -> Iterator[bytes]:
         cases: live ones; all begin at once.
         start_us: when.
     """
-    boots: dict[tuple[str, str], list[Event]] = defaultdict(list)
+    boots: Boots = defaultdict(list)
     for case in cases:
         for row in events(traffic_of(case.traffic, case.seed), case.id, start_us):
             boots[row["event"], row["worker_id"]].append(row)
@@ -56,18 +61,21 @@ def bodies(cases: Sequence[Case], start_us: int) -> Iterator[bytes]:
     for rows in boots.values():
         rows.sort(key=lambda row: row["ts"])
     sent = dict.fromkeys(boots, 0)
-    for end_s in range(SLICE_S, length_s(cases) + SLICE_S, SLICE_S):
-        end_us = start_us + end_s * SECOND_US
-        frames = []
-        for boot, rows in boots.items():
-            first = sent[boot]
-            last = first
-            while last < len(rows) and rows[last]["ts"] < end_us:
-                last += 1
-            if first < len(rows):
-                frames.append(_frame(boot, rows, first, last, end_us))
-            sent[boot] = last
-        yield b"".join(frames)
+    for slice_s in range(0, length_s(cases), SLICE_S):
+        ends = range(slice_s + FRAME_S, slice_s + SLICE_S + 1, FRAME_S)
+        frames = [_frames(boots, sent, start_us + end_s * SECOND_US) for end_s in ends]
+        yield b"".join(chain.from_iterable(frames))
+
+
+def _frames(boots: Boots, sent: dict[tuple[str, str], int], end_us: int) -> Iterator[bytes]:
+    """What every boot has to tell by the end of an interval."""
+    for boot, rows in boots.items():
+        first = last = sent[boot]
+        while last < len(rows) and rows[last]["ts"] < end_us:
+            last += 1
+        if first < len(rows):
+            yield _frame(boot, rows, first, last, end_us - 1)
+        sent[boot] = last
 
 
 def _frame(

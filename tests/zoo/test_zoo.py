@@ -30,6 +30,7 @@ def test_the_zoo_is_what_it_says() -> None:
     assert len([case for case in ALL if case.recorded]) >= 15
     assert {case.verdict for case in ALL} == {"PASS", "FAIL", "UNDECIDED", "NO_DATA", "INVALID"}
     assert len(list(CASES.iterdir())) == len(ALL)
+    assert [case.id for case in ALL if case.core_only] == ["clock-skew"]
 
 
 @pytest.mark.parametrize("case", [c for c in ALL if c.live], ids=lambda case: case.id)

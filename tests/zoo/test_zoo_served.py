@@ -19,7 +19,7 @@ from penstock.tests.zoo.traffic import SECOND_US
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-LIVE = [case for case in load() if case.live]
+LIVE = [case for case in load() if case.live and not case.core_only]
 HANDFUL = {
     "errors",
     "retry-storm",

@@ -241,6 +241,34 @@ def lease(store: Any, holder: str, clock: Clock, **more: Any) -> StoreLease:
     return StoreLease(store, "alerts", holder, monotonic_s=clock, **more)
 
 
+def test_whoever_waits_gets_it_from_one_that_was_killed_and_not_from_one_that_works() -> None:
+    store, clock = FakeStore(), Clock()
+    one, two = lease(store, "one", clock), lease(store, "two", clock)
+    assert one.take()
+    works = True
+
+    def passes(_: str) -> None:
+        clock.now_s += 1
+        if works:
+            one.keep()
+
+    query = store.query
+
+    def look(sql: str, parameters: Any = None) -> list[dict[str, Any]]:
+        found = query(sql, parameters)
+        store.query = query  # type: ignore[method-assign] # one.keep() looks too
+        passes(sql)
+        store.query = look  # type: ignore[method-assign]
+        return found
+
+    store.query = look  # type: ignore[method-assign]
+    with pytest.raises(LeaseLost, match="alerts: one works already"):
+        two.wait(0.0)
+    works = False
+    two.wait(0.0)
+    assert two.held
+
+
 def test_one_has_it_until_it_falls_silent() -> None:
     store, clock = FakeStore(), Clock()
     one, two = lease(store, "one", clock), lease(store, "two", clock)
