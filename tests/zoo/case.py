@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,18 @@ class Case:
             if arm in spec:
                 spec[arm] = {"model": self.id, **spec[arm]}
         return spec
+
+
+def wrong(case: Case, verdict: str, reasons: Sequence[str], action: str) -> list[str]:
+    """What is wrong with an answer, nothing where it is right."""
+    found = []
+    if verdict != case.verdict:
+        found.append(f"{verdict} instead of {case.verdict}")
+    if missing := set(case.reasons) - set(reasons):
+        found.append(f"reasons {list(reasons)} without {sorted(missing)}")
+    if case.action not in (None, action):
+        found.append(f"action {action} instead of {case.action}")
+    return found
 
 
 def load() -> list[Case]:
