@@ -232,7 +232,7 @@ class Evaluator:
             if held.signals is not None:
                 self._totals["alert_transitions"] += held.signals.commit()
         # Last: a verdict that was lost is told again from the stored cells.
-        verdicts = [row for held, closing in closings for row in held.judge.judge(closing)]
+        verdicts = [row for held, closing in closings for row in held.judge.judge(closing, final)]
         if verdicts:
             self._insert("verdicts_rows", verdict_rows(verdicts))
         kept_us = self._configuration.retention.warm_days * DAY_US

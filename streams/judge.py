@@ -97,8 +97,13 @@ class Judge:
         for keeper in self._keepers:
             keeper.enter_epoch(markers)
 
-    def judge(self, closing: Closing) -> list[dict[str, Any]]:
+    def judge(self, closing: Closing, final: bool = False) -> list[dict[str, Any]]:
         """Let every gate count what closed; rows of verdicts that say something new.
+
+        Args:
+            closing: what closed.
+            final: the process ends. Gates that read raw rows are left to whoever comes next, who reads
+                the same: an end must not wait for their queries.
 
         Raises:
             StoreError: the store is away.
@@ -106,6 +111,8 @@ class Judge:
         closed_s = self._shard.watermark_us // SECOND_US
         rows: list[dict[str, Any]] = []
         for keeper in self._keepers:
+            if final and not isinstance(keeper, CellKeeper):
+                continue
             before = None if keeper.verdict is None else keeper.verdict.verdict
             verdict = keeper.judge(closing)
             told, at_s = self._told.get(keeper.spec.id, ("", 0))

@@ -82,13 +82,19 @@ def sent(running: Deployment) -> int:
                     "latency_ms": 100.0,
                 }
             )
-    for worker, mine in rows.items():
-        header = FrameHeader(
-            kind="request", worker_id=worker, boot_id=f"gates-{worker}", seq0=0, count=len(mine),
-            next_seq=len(mine), clock_us=now_us, closing=True,
-        )  # fmt: skip
-        for _ in range(2):  # what is delivered twice counts once
-            assert running.post(encode_frame(header, mine), **FRAMES).status_code in (200, 202)
+    begun_us = now_us - 400 * SECOND
+    # Both workers' clocks stand at the beginning until everything is sent, so that nothing is late.
+    for clock_us, closing in ((begun_us, False), (now_us, True)):
+        for worker, mine in rows.items():
+            sent = [] if closing else mine
+            header = FrameHeader(
+                kind="control" if closing else "request", worker_id=worker,
+                boot_id=f"gates-{worker}", seq0=len(mine) if closing else 0, count=len(sent),
+                next_seq=len(mine), clock_us=clock_us, closing=closing,
+            )  # fmt: skip
+            for _ in range(2):  # what is delivered twice counts once
+                answer = running.post(encode_frame(header, sent), **FRAMES)
+                assert answer.status_code in (200, 202)
     return failed
 
 

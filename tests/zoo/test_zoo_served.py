@@ -1,7 +1,7 @@
 """Live cases of the zoo through public ingestion, and what a server says of them, in both forms.
 
-With PENSTOCK_ZOO=all every case is asked in both. Else, embedded, those of at most twenty minutes whose
-gates compare rates; distributed, a handful.
+A handful, embedded; PENSTOCK_ZOO=handful asks those through Kafka too, PENSTOCK_ZOO=all every case in
+both forms.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pytest
 from penstock.tests.contract.deployments import FORMS, Deployment
 from penstock.tests.zoo.case import Case, load, wrong
 from penstock.tests.zoo.sending import FRAMES, bodies, configuration, length_s
-from penstock.tests.zoo.traffic import SECOND_US, traffic_of
+from penstock.tests.zoo.traffic import SECOND_US
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -34,21 +34,12 @@ PATIENCE_S = {"embedded": 90.0, "distributed": 150.0}
 MINUTE_US = 60 * SECOND_US
 
 
-def is_quick(case: Case) -> bool:
-    """Whether its blocks are few, and its test costs little."""
-    metrics = (
-        [] if case.gate["kind"] == "absolute" else case.gate.get("metrics", case.gate.get("limits"))
-    )
-    is_ratio = all("margin_absolute" not in m and m["metric"].endswith("_rate") for m in metrics)
-    return is_ratio and traffic_of(case.traffic, case.seed).minutes <= 20
-
-
-CASES = {
-    "embedded": [case for case in LIVE if is_quick(case)],
-    "distributed": [case for case in LIVE if case.id in HANDFUL],
-}
-if os.environ.get("PENSTOCK_ZOO") == "all":
-    CASES = dict.fromkeys(CASES, LIVE)
+WIDTH = os.environ.get("PENSTOCK_ZOO", "")
+CASES = {"embedded": [case for case in LIVE if case.id in HANDFUL]}
+if WIDTH == "handful":
+    CASES = dict.fromkeys(FORMS, CASES["embedded"])
+if WIDTH == "all":
+    CASES = dict.fromkeys(FORMS, LIVE)
 
 Ask = Callable[[str], Deployment]
 
