@@ -71,7 +71,7 @@ def sent(running: Deployment) -> int:
         failed += bad and variant == "canary"
         started_us = now_us - 400 * SECOND + number * 300 * SECOND // SESSIONS
         for attempt in range(3):
-            worker = ("one", "two")[(number + attempt) % 2]
+            worker = ("one", "two")[(number // 2 + attempt) % 2]
             rows[worker].append(
                 {
                     "ts": started_us + attempt * SECOND + 100_000,

@@ -80,7 +80,7 @@ def test_answers_lost_after_writing(make_stack: MakeStack) -> None:
         stack.proxy.drop_responses(stack.random.randrange(1, 6))
     stack.end_load()
     stack.settle()
-    assert stack.proxy.dropped > 8
+    assert stack.proxy.dropped >= 8
     compare(stack)
 
 
