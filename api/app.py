@@ -83,16 +83,7 @@ def build_app(
         versions: of the configuration; without them, those of the store over `configuration`.
     """
     version = metadata.version("penstock")
-    # No /docs page of the framework: it would load its scripts from elsewhere.
-    app = FastAPI(
-        title="Penstock",
-        version=version,
-        description=_DESCRIPTION,
-        openapi_url=None,
-        docs_url=None,
-        redoc_url=None,
-    )
-    problems.install(app)
+    app = _empty_app(version)
     versions = versions or Versions(store, configuration, wall_us)
     guard = Guard(access, monotonic_s)
     verdicts = gates.Verdicts(
@@ -128,6 +119,21 @@ def build_app(
     hooks = [Depends(pipelines.needs_by_url(guard, "gate", "read"))]
     app.include_router(pipelines.hook_routes(waiting), dependencies=hooks)
     page.install(app)
+    return app
+
+
+def _empty_app(version: str) -> FastAPI:
+    """An application without routes, whose errors are problem documents."""
+    # No /docs page of the framework: it would load its scripts from elsewhere.
+    app = FastAPI(
+        title="Penstock",
+        version=version,
+        description=_DESCRIPTION,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+    )
+    problems.install(app)
     return app
 
 

@@ -55,35 +55,14 @@ def check(ctx: click.Context, config: Path, as_json: bool, quiet: bool) -> None:
 Item = Mapping[str, Any]
 
 
-def defines(found: Configuration) -> dict[str, list[Item]]:
-    """What a configuration defines, by kind: an id each, and `what` for people.
-
-    Raises:
-        InvalidConfiguration: two limits would be counted under the same number.
-    """
+def _alerting(found: Configuration) -> dict[str, list[Item]]:
+    """Alert rules, who is told, and what keeps them quiet."""
     from ..schemas.alerts.routing import secrets_of
     from ..schemas.catalogue.table import sentence
-    from ..schemas.gates.budget import BudgetGate
-    from ..schemas.gates.rollback import RollbackGate
-    from ..schemas.slo.objective import Objective
-    from ..streams.core.configured import configured_counters
 
-    configured_counters(found)
     written = {rule.id for rule in found.alerts.rules}
     shipped = {rule.id for rule in found.catalogue_rules}
     return {
-        "gates": [
-            _item(gate.id, gate.kind)
-            if isinstance(gate, BudgetGate | RollbackGate)
-            else _item(gate.id, ", ".join(metric.name for metric in gate.metrics))
-            for gate in found.gates
-        ],
-        "slos": [
-            _item(slo.id, f"{slo.declared}, {slo.window}")
-            if isinstance(slo, Objective)
-            else _item(slo.id, f"all of {', '.join(slo.of)}")
-            for slo in found.objectives
-        ],
         "alert_rules": [
             _item(rule.id, f"{rule.severity}, {rule.condition.kind}")
             for rule in found.rules
@@ -108,6 +87,35 @@ def defines(found: Configuration) -> dict[str, list[Item]]:
             for one in found.alerts.silences
         ],
         "maintenance_windows": [_item(one.id, one.reason) for one in found.alerts.maintenance],
+    }
+
+
+def defines(found: Configuration) -> dict[str, list[Item]]:
+    """What a configuration defines, by kind: an id each, and `what` for people.
+
+    Raises:
+        InvalidConfiguration: two limits would be counted under the same number.
+    """
+    from ..schemas.gates.budget import BudgetGate
+    from ..schemas.gates.rollback import RollbackGate
+    from ..schemas.slo.objective import Objective
+    from ..streams.core.configured import configured_counters
+
+    configured_counters(found)
+    return {
+        "gates": [
+            _item(gate.id, gate.kind)
+            if isinstance(gate, BudgetGate | RollbackGate)
+            else _item(gate.id, ", ".join(metric.name for metric in gate.metrics))
+            for gate in found.gates
+        ],
+        "slos": [
+            _item(slo.id, f"{slo.declared}, {slo.window}")
+            if isinstance(slo, Objective)
+            else _item(slo.id, f"all of {', '.join(slo.of)}")
+            for slo in found.objectives
+        ],
+        **_alerting(found),
         "drift_monitors": [_item(one.id, "") for one in found.drift.monitors],
         "detectors": [_item(one.id, "") for one in found.drift.detectors],
         "prices": [
