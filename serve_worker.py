@@ -27,7 +27,7 @@ from .streams.config_feed import ConfigurationFeed
 from .streams.core.configured import configured_counters
 from .streams.evaluator import Evaluator
 from .streams.ingestor import Ingestor, IngestorSettings
-from .streams.migrate import known_migrations
+from .streams.migrate import check_migrated
 from .streams.outlet import KafkaOutlet
 from .streams.parcels import Layout
 from .streams.seal import Sealer, key_from_text, load_key, load_or_make_key
@@ -42,7 +42,6 @@ OWN_KEY = Path("penstock-data/sealing.key")
 QUIET = ("urllib3", "clickhouse_connect")  # what failed is in the error of the call
 TELL_S = 5.0
 TOPICS_S = 5.0  # between two looks at the topics
-MISSING_TABLE = (60, 81)  # ClickHouse's codes: unknown table, unknown database
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,7 +256,7 @@ def await_surroundings(
 
 
 def _ask(admin: TopicAdmin, store: Store) -> Surroundings:
-    _check_schema(store)
+    check_migrated(store)
     topics = admin.describe([EVENTS, PANES])
     for topic in (EVENTS, PANES):
         if topic not in topics.ids:
@@ -270,21 +269,6 @@ def _ask(admin: TopicAdmin, store: Store) -> Surroundings:
             f"{found.shards} shards: penstock topics says what to do"
         )
     return found
-
-
-def _check_schema(store: Store) -> None:
-    newest = known_migrations()[-1].version
-    try:
-        rows = store.query("SELECT max(version) AS version FROM penstock.schema_migrations")
-    except StoreError as error:
-        if error.code not in MISSING_TABLE:
-            raise
-        raise StoreError("the store is not migrated: run penstock migrate", error.code) from error
-    version = int(rows[0]["version"])
-    if version < newest:
-        raise StoreError(f"the store has schema {version}, not {newest}: run penstock migrate")
-    if version > newest:
-        raise SchemaTooNew(f"the store has schema {version}, this Penstock knows {newest}")
 
 
 def _watchdog(app: WorkerApp, store: Store, watchdog_s: float) -> Watchdog:

@@ -91,6 +91,7 @@ def audit(
     from ..schemas.errors import PenstockError
     from ..streams.audit import examine
     from ..streams.config_feed import ConfigurationFeed
+    from ..streams.migrate import check_migrated
     from ..streams.store import Store
 
     try:
@@ -98,6 +99,7 @@ def audit(
         if store.folder is not None and not store.folder.exists():
             raise click.UsageError(f"there is no folder {store.folder}")
         try:
+            check_migrated(store)
             feed = ConfigurationFeed(store, base)
             feed.look()
             report = examine(store, feed.configuration(), since_us, windows, say=_progress)

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable
 
 from ..schemas.config import Configuration
-from ..schemas.errors import StoreError
 from ..schemas.topics import EVENTS
 from .audit_alerts import check_alerts
 from .audit_boots import check_boots
@@ -21,7 +20,7 @@ from .core.configured import configured_counters
 from .core.ingest import DAY_US
 from .core.slices import Combos, SliceRegistry
 from .core.tiles import SECOND_US
-from .migrate import known_migrations
+from .migrate import check_migrated
 from .readback import ledger_cuts, stored_boots
 from .store import Store
 
@@ -30,7 +29,6 @@ __all__ = ["Finding", "Report", "audit", "examine"]
 DEFAULT_WINDOWS = 20
 _HOUR_US = 3600 * SECOND_US
 _NO_CAP = 1 << 40
-_MISSING = (60, 81)  # ClickHouse's codes: unknown table, unknown database
 
 
 def audit(
@@ -84,7 +82,7 @@ def examine(
 
 
 def _scope(store: Store, configuration: Configuration, since_us: int | None, now_us: int) -> Scope:
-    _check_schema(store)
+    check_migrated(store)
     checkpoints = _checkpoints(store)
     cuts = ledger_cuts(store)
     topics = store.query(
@@ -103,23 +101,6 @@ def _scope(store: Store, configuration: Configuration, since_us: int | None, now
         topics=frozenset(int(row["incarnation"]) for row in topics),
         since=since_us is not None,
     )
-
-
-def _check_schema(store: Store) -> None:
-    newest = known_migrations()[-1].version
-    try:
-        (row,) = store.query("SELECT max(version) AS version FROM penstock.schema_migrations")
-    except StoreError as error:
-        if error.code in _MISSING:
-            raise StoreError(
-                f"the store is not migrated: run penstock migrate ({error})"
-            ) from error
-        raise
-    if int(row["version"]) != newest:
-        raise StoreError(
-            f"the store has schema {row['version']}, and this Penstock reads {newest}: "
-            "run penstock migrate, or the version of Penstock that wrote it"
-        )
 
 
 def _checkpoints(store: Store) -> dict[int, Checkpoint]:

@@ -13,6 +13,7 @@ from ..schemas.config import Retention
 from ..schemas.errors import InvalidConfiguration, SchemaTooNew, StoreError
 from .store import Store
 
+MISSING_TABLE = (60, 81)  # ClickHouse's codes: unknown table, unknown database
 CLUSTER = "cluster"  # row of penstock.settings: name of the cluster
 CLUSTER_SHARDS = "cluster_shards"
 _FILE = re.compile(r"(\d{4})_(\w+)\.sql$")
@@ -123,6 +124,27 @@ def planned(store: Store, retention: Retention | None = None, cluster: str | Non
     return plan_of(state, retention or Retention.model_validate({}), cluster, shards)
 
 
+def check_migrated(store: Store) -> None:
+    """That the store has exactly this version's schema; it reads one row.
+
+    Raises:
+        SchemaTooNew: the store was migrated by a newer version.
+        StoreError: the store is away, or not migrated, or not up to this version.
+    """
+    newest = known_migrations()[-1].version
+    try:
+        (row,) = store.query("SELECT max(version) AS version FROM penstock.schema_migrations")
+    except StoreError as error:
+        if error.code not in MISSING_TABLE:
+            raise
+        raise StoreError("the store is not migrated: run penstock migrate", error.code) from error
+    version = int(row["version"])
+    if version < newest:
+        raise StoreError(f"the store has schema {version}, not {newest}: run penstock migrate")
+    if version > newest:
+        raise _too_new(version, newest)
+
+
 def cluster_of(store: Store) -> str | None:
     """The cluster that a migrated store is spread over; None for one server.
 
@@ -153,10 +175,7 @@ def plan_of(state: State, retention: Retention, cluster: str | None, shards: int
     known = known_migrations()
     newest = known[-1].version
     if state.applied and max(state.applied) > newest:
-        raise SchemaTooNew(
-            f"the store has schema {max(state.applied)}, this Penstock knows {newest}: "
-            "run the newer version, or point --store elsewhere"
-        )
+        raise _too_new(max(state.applied), newest)
     pending = []
     statements = [] if state.engine else [*_FIRST]
     for migration in known:
@@ -179,6 +198,13 @@ def plan_of(state: State, retention: Retention, cluster: str | None, shards: int
             statements.append(_set(name, value))
     statements += _retain(state.settings, retention)
     return Plan(pending, [part for sql in statements for part in rendered(sql, cluster)])
+
+
+def _too_new(version: int, newest: int) -> SchemaTooNew:
+    return SchemaTooNew(
+        f"the store has schema {version}, this Penstock knows {newest}: "
+        "run the newer version, or point --store elsewhere"
+    )
 
 
 def _state(store: Store) -> State:

@@ -21,6 +21,7 @@ from ..schemas.topics import (
     PANES,
 )
 from .brokers import TIMEOUT_S, BrokerError, TopicAdmin, TopicState
+from .migrate import MISSING_TABLE
 from .store import Store
 
 TOPICS = (EVENTS, PANES, ALERTS, DEAD_LETTERS)
@@ -34,7 +35,6 @@ PANES_RETENTION_HOURS = 6.0
 KEPT_RETENTION_HOURS = 30 * 24.0  # alerts and dead letters
 DEFAULT_REPLICATION = 1
 _HOUR_MS = 3_600_000
-_MISSING_TABLE = (60, 81)  # ClickHouse's codes: unknown table, unknown database
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -327,6 +327,6 @@ def _command(store: Store, sql: str) -> None:
 
 def _migrated(error: StoreError) -> StoreError:
     """The same error; of a store that lacks a table, with what to do about it."""
-    if error.code not in _MISSING_TABLE:
+    if error.code not in MISSING_TABLE:
         return error
     return StoreError(f"{error}: run penstock migrate first", error.code)

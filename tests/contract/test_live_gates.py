@@ -56,7 +56,7 @@ def running(form: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dep
 
 @pytest.fixture(scope="module")
 def sent(running: Deployment) -> int:
-    """Half of the traffic is the canary's, of which a quarter fails; returns the failed sessions.
+    """Half of the traffic is the canary's, of which two in five fail; returns the failed sessions.
 
     Every session asks three times in a row, through two workers, whose boots may live in two
     partitions; where one fails, all its requests do.
@@ -67,7 +67,7 @@ def sent(running: Deployment) -> int:
     failed = 0
     for number in range(SESSIONS):
         variant = "canary" if number % 2 else "control"
-        bad = draw.random() < (0.25 if variant == "canary" else 0.01)
+        bad = draw.random() < (0.4 if variant == "canary" else 0.01)
         failed += bad and variant == "canary"
         started_us = now_us - 400 * SECOND + number * 300 * SECOND // SESSIONS
         for attempt in range(3):
@@ -101,11 +101,17 @@ def sent(running: Deployment) -> int:
 def decided(running: Deployment, gate: str, *wanted: str) -> dict[str, Any]:
     """The verdict of a gate, once it is one of these."""
 
-    def look() -> dict[str, Any]:
-        found: dict[str, Any] = running.get(f"/v1/gates/{gate}/verdict").json()
-        return found if found["verdict"] in wanted else {}
+    found: dict[str, Any] = {}
 
-    return eventually(look, 150)
+    def look() -> bool:
+        found.update(running.get(f"/v1/gates/{gate}/verdict").json())
+        return found["verdict"] in wanted
+
+    try:
+        eventually(look, 150)
+    except AssertionError as error:
+        raise AssertionError(f"{gate} is not {' or '.join(wanted)} but {found}") from error
+    return found
 
 
 def test_a_canary_fails_on_sessions_and_not_on_requests(running: Deployment, sent: int) -> None:

@@ -86,15 +86,19 @@ def test_a_server_that_is_killed_in_the_middle_pages_nothing_twice(tmp_path: Pat
                 server.kill()
                 server.start()
 
-        try:
-            result = _replayed(Api(server.url), replay, progress)
+        told: Counter[str] = Counter()
+
+        def paged() -> None:
             _await_pages(hook, len(expected(AT_ONCE)))
+            told.update(_told(hook))
+
+        try:
+            result = _replayed(Api(server.url), replay, progress, paged)
         finally:
             server.stop()
     assert kills
     assert (result.missing, result.unexpected) == ([], [])
     assert result.exit_code == 0
-    told = _told(hook)
     assert set(told) == set(expected(AT_ONCE))
     assert set(told.values()) == {1}
 
@@ -112,8 +116,20 @@ if LONG:
         assert result.exit_code == 0
 
 
-def _replayed(api: Api, replay: ReplayOptions, progress: Callable[[Progress], None]) -> FaultResult:
-    """Replay against a server that runs already, until everything that must fire has fired."""
+def _replayed(
+    api: Api,
+    replay: ReplayOptions,
+    progress: Callable[[Progress], None],
+    settled: Callable[[], None] = lambda: None,
+) -> FaultResult:
+    """Replay against a server that runs already, until everything that must fire has fired.
+
+    Args:
+        api: of the server.
+        replay: what is replayed.
+        progress: called as it goes on.
+        settled: called then, while the workers are still there: without them more fires, rightly.
+    """
     found: list[FiredAlert] = []
 
     def settle(summary: ReplaySummary) -> None:
@@ -123,6 +139,7 @@ def _replayed(api: Api, replay: ReplayOptions, progress: Callable[[Progress], No
             found[:] = fired_alerts(api)
         time.sleep(2)
         found[:] = fired_alerts(api)
+        settled()
 
     upload_reference(api, replay)
     summary = run_replay(replace(replay, url=api.url), progress, settle=settle)

@@ -73,7 +73,7 @@ REASONS: dict[Reason, str] = {
     "no_data": "the source says that nothing was measured",
     "few_units": "fewer than min_units requests carry a critical metric",
     "low_coverage": "too small a part of the traffic is known to have been measured",
-    "coverage_unknown": "a worker vanished, so how much is missing cannot be told",
+    "coverage_unknown": "a worker vanished or none reports, so what is missing cannot be told",
     "clock": "cells closed after the watermark: a clock or the pipeline is wrong",
     "inconsistent_counts": "the counts contradict themselves: more bad units than units",
     "configuration_changed": "the specification changed without a new epoch",
