@@ -25,14 +25,14 @@ from .schemas.errors import InvalidConfiguration
 from .schemas.ports import IngestPort, PipelineStatus, Receipt
 from .streams.config_feed import ConfigurationFeed
 from .streams.core.configured import configured_counters
+from .streams.dead_letters.seal import Sealer, load_or_make_key
 from .streams.delivery.secret import Secrets
 from .streams.embedded import EmbeddedRunner, wall_clock_us
-from .streams.explain import Explainer
-from .streams.migrate import migrate
-from .streams.notifier import check_secrets
-from .streams.notifier_live import LiveNotifier
-from .streams.seal import Sealer, load_or_make_key
-from .streams.store import RETRY_S, Store
+from .streams.explain.explainer import Explainer
+from .streams.notify.live import LiveNotifier
+from .streams.notify.notifier import check_secrets
+from .streams.storage.migrate import migrate
+from .streams.storage.store import RETRY_S, Store
 
 
 def is_loopback(host: str) -> bool:

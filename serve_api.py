@@ -22,8 +22,8 @@ from .serve import is_loopback, listen
 from .streams.config_feed import ConfigurationFeed
 from .streams.core.configured import configured_counters
 from .streams.embedded import wall_clock_us as clock_us
-from .streams.produce import KafkaIngest, ProduceSettings
-from .streams.store import Store
+from .streams.kafka.produce import KafkaIngest, ProduceSettings
+from .streams.storage.store import Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,12 +17,12 @@ from pathlib import Path
 from .schemas.config import load
 from .schemas.errors import StoreError
 from .schemas.kafka import KafkaAddress, parse_address
-from .streams.alerts_topic import AlertsTopic
 from .streams.config_feed import ConfigurationFeed
-from .streams.explain import Explainer
-from .streams.notifier import Notifier, notifier_of
-from .streams.notifier_live import LiveNotifier
-from .streams.store import Store
+from .streams.explain.explainer import Explainer
+from .streams.notify.live import LiveNotifier
+from .streams.notify.notifier import Notifier, notifier_of
+from .streams.notify.topic import AlertsTopic
+from .streams.storage.store import Store
 
 log = logging.getLogger("penstock")
 
@@ -84,7 +84,7 @@ def _topic(store: Store, address: KafkaAddress | None) -> Iterator[AlertsTopic |
     if address is None:
         yield None
         return
-    from .streams.outlet import KafkaOutlet  # brings Kafka's client library along
+    from .streams.kafka.outlet import KafkaOutlet  # brings Kafka's client library along
 
     outlet = KafkaOutlet(address)
     try:
@@ -122,7 +122,7 @@ def _serve(
     # Not needed for one look, and slow to import.
     from .api import openmetrics
     from .serve_worker import rendered
-    from .streams.notifier_http import NotifierHTTP
+    from .streams.notify.http import NotifierHTTP
 
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

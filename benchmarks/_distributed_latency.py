@@ -26,7 +26,7 @@ from penstock.benchmarks._distributed_load import (
 )
 from penstock.schemas.frames import encode_frame
 from penstock.schemas.topics import EVENTS
-from penstock.streams.store import Store
+from penstock.streams.storage.store import Store
 
 SENDERS, PERIOD_S = 8, 0.1  # workers that send a frame every 100 ms
 FRAME_EVENTS = int(RATE * PERIOD_S) // SENDERS

@@ -23,9 +23,9 @@ from penstock.benchmarks.embedded import cpu_s, request_row, rss_mib
 from penstock.schemas.frames import FrameHeader, encode_frame
 from penstock.schemas.kafka import parse_address
 from penstock.schemas.topics import EVENTS
-from penstock.streams.migrate import migrate
-from penstock.streams.store import Store
-from penstock.streams.topics import Topics, ensure_topics
+from penstock.streams.kafka.topics import Topics, ensure_topics
+from penstock.streams.storage.migrate import migrate
+from penstock.streams.storage.store import Store
 from penstock.tests.support.chstore import StoreServer
 from penstock.tests.support.kafka import Broker
 

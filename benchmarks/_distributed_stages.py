@@ -27,16 +27,16 @@ from penstock.benchmarks._distributed_load import CONFIG, Framed, build, now_us
 from penstock.benchmarks.embedded import cpu_s
 from penstock.schemas.config import parse
 from penstock.schemas.kafka import parse_address
-from penstock.streams import admission, ingestion
-from penstock.streams.app_ports import WorkerSettings
+from penstock.streams.app.ports import WorkerSettings
 from penstock.streams.core import checking, counting, ingest, tally
 from penstock.streams.core.delta import Collector
-from penstock.streams.ingestor import Ingestor, IngestorSettings
-from penstock.streams.messages import Message, Outgoing
-from penstock.streams.migrate import migrate
-from penstock.streams.parcels import Layout
-from penstock.streams.seal import Sealer
-from penstock.streams.store import Store
+from penstock.streams.dead_letters.seal import Sealer
+from penstock.streams.ingest import admission, ingestion
+from penstock.streams.ingest.ingestor import Ingestor, IngestorSettings
+from penstock.streams.ingest.parcels import Layout
+from penstock.streams.kafka.messages import Message, Outgoing
+from penstock.streams.storage.migrate import migrate
+from penstock.streams.storage.store import Store
 from penstock.tests.support.chstore import StoreServer
 
 PARTITIONS, SHARDS = 8, 4

@@ -27,7 +27,7 @@ from penstock.benchmarks import _distributed_load as load
 from penstock.benchmarks import _distributed_stages as stages
 from penstock.benchmarks import distributed_rivals as rivals
 from penstock.benchmarks._distributed_load import Stack
-from penstock.streams.store import Store
+from penstock.streams.storage.store import Store
 from penstock.tests.support.kafka import Broker
 
 BARE_ROWS = 25_000  # in one insert

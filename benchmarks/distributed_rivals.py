@@ -42,7 +42,7 @@ def faust_worker(bootstrap: str, store: str, topic: str) -> None:
     """`take` and insert, until it is ended."""
     import faust
     import pyarrow as pa
-    from penstock.streams.store import Store
+    from penstock.streams.storage.store import Store
 
     names = [part.split()[0] for part in COLUMNS.split(",")]
     opened = Store(store)

@@ -19,9 +19,9 @@ from penstock.streams.core.drift.reference_sets import reference_set
 from penstock.streams.core.drift.series_counts import total
 from penstock.streams.core.drift.stored import counting_of
 from penstock.streams.core.drift.watcher import MonitorWatcher
-from penstock.streams.drift_counts import count_rows
-from penstock.streams.migrate import migrate
-from penstock.streams.store import Store
+from penstock.streams.drift.counts import count_rows
+from penstock.streams.storage.migrate import migrate
+from penstock.streams.storage.store import Store
 
 HOUR_S = 3600
 SPEC = DriftMonitor.model_validate({"id": "m", "filter": {"model": "chat"}, "design_effect": 1})

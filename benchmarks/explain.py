@@ -18,8 +18,8 @@ from penstock.streams.core.explain.explanation import explain
 from penstock.streams.core.explain.measures import measure_of
 from penstock.streams.core.explain.question import Question, Stretch
 from penstock.streams.core.explain.words import one_line
-from penstock.streams.explain_query import ask
-from penstock.streams.store import Store
+from penstock.streams.explain.query import ask
+from penstock.streams.storage.store import Store
 from penstock.tests.support.store import opened_store
 
 SPAN_S, AT_ONCE, REPEATS = 420, 1_000_000, 5

@@ -24,8 +24,8 @@ from penstock.api.app import build_app
 from penstock.api.auth import Access
 from penstock.benchmarks._gate_load import at_rate, cpu_s, quantile
 from penstock.streams.core.gates.canonical import spec_hash
-from penstock.streams.migrate import migrate
-from penstock.streams.store import Store
+from penstock.streams.storage.migrate import migrate
+from penstock.streams.storage.store import Store
 from penstock.tests.support.api import CONFIGURATION, Ingest
 from penstock.tests.support.server import free_port
 

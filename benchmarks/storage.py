@@ -29,10 +29,10 @@ from penstock.schemas.config import parse
 from penstock.schemas.frames import read_header, split_frames
 from penstock.streams.core.decode import decode_frame
 from penstock.streams.core.ingest import Arrival
-from penstock.streams.ingestion import Ingestion
-from penstock.streams.migrate import migrate
-from penstock.streams.publish import event_rows
-from penstock.streams.store import Store
+from penstock.streams.ingest.ingestion import Ingestion
+from penstock.streams.storage.migrate import migrate
+from penstock.streams.storage.publish import event_rows
+from penstock.streams.storage.store import Store
 
 GOAL_BYTES = 60
 RANDOM_IDS = ("request_id", "trace_id", "span_id", "parent_span_id", "session_id", "user_hash")

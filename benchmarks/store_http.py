@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from penstock.streams.store import Store
+from penstock.streams.storage.store import Store
 from penstock.tests.support.chstore import StoreServer
 
 TABLE = "bench_rows"

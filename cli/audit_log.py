@@ -14,7 +14,7 @@ from .sources import opened_store
 
 if TYPE_CHECKING:
     from ..streams.core.alerts.audit import Entry
-    from ..streams.store import Store
+    from ..streams.storage.store import Store
 
 _PAGE = 5000
 _REASONS = {

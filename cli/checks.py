@@ -13,7 +13,7 @@ import click
 from .options import KAFKA_HELP, STORE_HELP
 
 if TYPE_CHECKING:
-    from ..streams.doctor import Line
+    from ..streams.doctor.examine import Line
 
 _AGO = re.compile(r"(\d+(?:\.\d+)?)([smhd])$")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -89,10 +89,10 @@ def audit(
     """
     from ..schemas.config import load
     from ..schemas.errors import PenstockError
-    from ..streams.audit import examine
+    from ..streams.audit.examine import examine
     from ..streams.config_feed import ConfigurationFeed
-    from ..streams.migrate import check_migrated
-    from ..streams.store import Store
+    from ..streams.storage.migrate import check_migrated
+    from ..streams.storage.store import Store
 
     try:
         base, store = load(config), Store(url)
@@ -199,9 +199,9 @@ def _looked(
     """Everything that was given, and what was not."""
     from ..schemas.config import Configuration, load
     from ..schemas.kafka import parse_address
-    from ..streams import doctor as look
-    from ..streams.doctor_kafka import check_kafka
-    from ..streams.store import Store
+    from ..streams.doctor import examine as look
+    from ..streams.doctor.kafka import check_kafka
+    from ..streams.storage.store import Store
 
     lines: list[Line] = []
     configuration = Configuration()
@@ -234,7 +234,7 @@ def _looked(
 
 def _configured(config: Path) -> list[Line]:
     from ..schemas.config import load
-    from ..streams.doctor import Line
+    from ..streams.doctor.examine import Line
 
     gates = len(load(config).gates)
     return [Line("ok", "configuration", f"{config} is valid: {gates} gates")]
@@ -242,7 +242,7 @@ def _configured(config: Path) -> list[Line]:
 
 def _keys(path: Path) -> list[Line]:
     from ..api.keys import list_keys
-    from ..streams.doctor import Line
+    from ..streams.doctor.examine import Line
 
     keys = list_keys(path)
     if not keys:

@@ -20,10 +20,10 @@ from .options import STORE_HELP
 
 if TYPE_CHECKING:
     from ..schemas.ports import Receipt
-    from ..streams.dead_letters import DeadLetter, DeadLetters, Filters
-    from ..streams.redrive import Form, Sender
-    from ..streams.seal import Sealer
-    from ..streams.store import Store
+    from ..streams.dead_letters.letters import DeadLetter, DeadLetters, Filters
+    from ..streams.dead_letters.redrive import Form, Sender
+    from ..streams.dead_letters.seal import Sealer
+    from ..streams.storage.store import Store
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
@@ -81,8 +81,8 @@ _FILTERS = _together(
 
 @contextmanager
 def _opened(url: str) -> Iterator[tuple[Store, DeadLetters]]:
-    from ..streams.dead_letters import DeadLetters
-    from ..streams.store import Store
+    from ..streams.dead_letters.letters import DeadLetters
+    from ..streams.storage.store import Store
 
     store = Store(url)
     try:
@@ -93,7 +93,7 @@ def _opened(url: str) -> Iterator[tuple[Store, DeadLetters]]:
 
 def _sealer(url: str, key_file: Path | None, key_text: str | None) -> Sealer | None:
     """With the key that was given, else with the one that lies beside an embedded server's store."""
-    from ..streams.seal import Sealer, key_from_text, load_key
+    from ..streams.dead_letters.seal import Sealer, key_from_text, load_key
 
     if key_file is not None:
         return Sealer(load_key(key_file))
@@ -104,7 +104,7 @@ def _sealer(url: str, key_file: Path | None, key_text: str | None) -> Sealer | N
 
 
 def _filters(options: Mapping[str, Any], waiting: bool) -> Filters:
-    from ..streams.dead_letters import Filters
+    from ..streams.dead_letters.letters import Filters
 
     names = ("reason", "since_us", "topic", "partition")
     return Filters(**{name: options[name] for name in names}, waiting=waiting)
@@ -188,7 +188,7 @@ def show(
       penstock dead-letters show 1-0-17-3 --raw > body
     """
     from ..streams.core.preview import escape
-    from ..streams.dead_letters import LetterId
+    from ..streams.dead_letters.letters import LetterId
 
     with _opened(url) as (_, letters):
         letter = letters.get(LetterId.parse(letter_id))
@@ -245,8 +245,8 @@ def redrive(
       penstock dead-letters redrive --reason unknown_value --set status=ok --dry-run
       penstock dead-letters redrive --since 2h --kafka 127.0.0.1:9092 --yes
     """
-    from ..streams.dead_letters import LetterId
-    from ..streams.redrive import Redriver, parse_changes
+    from ..streams.dead_letters.letters import LetterId
+    from ..streams.dead_letters.redrive import Redriver, parse_changes
 
     sealer, wanted = _sealer(url, key_file, key_text), parse_changes(changes)
     with _opened(url) as (store, letters):
@@ -281,8 +281,8 @@ def _sender(
     store: Store, server: str | None, api_key: str | None, kafka: str | None, config: Path | None
 ) -> Iterator[Sender]:
     from ..schemas.kafka import parse_address
-    from ..streams.redrive_senders import HttpSender, KafkaSender
-    from ..streams.topics import home_partitions
+    from ..streams.dead_letters.senders import HttpSender, KafkaSender
+    from ..streams.kafka.topics import home_partitions
 
     if server:
         yield HttpSender(server, api_key)
@@ -297,8 +297,8 @@ def _sender(
 def _local(store: Store, config: Path | None) -> Iterator[Sender]:
     """An embedded server without its API: nobody else has the folder open."""
     from ..schemas.config import load
+    from ..streams.dead_letters.seal import Sealer, load_or_make_key
     from ..streams.embedded import EmbeddedRunner
-    from ..streams.seal import Sealer, load_or_make_key
 
     assert store.folder is not None
     sealer = Sealer(load_or_make_key(store.folder.parent / "sealing.key"))

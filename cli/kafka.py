@@ -50,8 +50,8 @@ def topics(kafka: str, store: str, as_json: bool, **wanted: Any) -> None:
     from dataclasses import asdict
 
     from ..schemas.kafka import parse_address
-    from ..streams.store import Store
-    from ..streams.topics import Topics, ensure_topics, home_partitions, shards
+    from ..streams.kafka.topics import Topics, ensure_topics, home_partitions, shards
+    from ..streams.storage.store import Store
 
     asked = Topics(**wanted)
     opened = Store(store)

@@ -73,9 +73,9 @@ def migrate(
     """
     from ..schemas.cluster import users
     from ..schemas.config import load
-    from ..streams.migrate import State, plan_of, planned
-    from ..streams.migrate import migrate as run
-    from ..streams.store import Store
+    from ..streams.storage.migrate import State, plan_of, planned
+    from ..streams.storage.migrate import migrate as run
+    from ..streams.storage.store import Store
 
     if print_users:
         _print_sql(users(cluster))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from ..schemas.config import Configuration
-    from ..streams.store import Store
+    from ..streams.storage.store import Store
 
 Body = dict[str, Any]
 M = TypeVar("M", bound="BaseModel")
@@ -254,7 +254,7 @@ def opened(
 @contextmanager
 def opened_store(url: str) -> Iterator[Store]:
     """A store that is there already."""
-    from ..streams.store import Store
+    from ..streams.storage.store import Store
 
     store = Store(url)
     if store.folder is not None and not store.folder.exists():

@@ -11,7 +11,7 @@ from ..schemas.config import Configuration
 from ..schemas.config_versions import CHAIN, RUNTIME, ConfigVersion, in_force
 from ..schemas.errors import InvalidConfiguration, StoreError
 from .core.configured import configured_counters
-from .store import Store
+from .storage.store import Store
 
 log = logging.getLogger("penstock")
 

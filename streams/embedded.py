@@ -31,13 +31,13 @@ from .core.decode import Batch, decode_frame
 from .core.ingest import Arrival, Flush
 from .core.json_events import Rejected, read_json
 from .core.tiles import SECOND_US
-from .dead_letters import seal_rows
+from .dead_letters.letters import seal_rows
+from .dead_letters.seal import Sealer
 from .embedded_post import Post
 from .evaluator import Evaluator
-from .ingestion import Ingestion
-from .recovery import remove_unacknowledged
-from .seal import Sealer
-from .store import Store
+from .ingest.ingestion import Ingestion
+from .storage.recovery import remove_unacknowledged
+from .storage.store import Store
 
 log = logging.getLogger("penstock")
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from ...schemas.errors import StoreError
 from ..core.gates.canonical import sha256
-from ..store import Store
+from ..storage.store import Store
 from .message import Delivery, Message
 from .outbox import MemoryOutbox
 

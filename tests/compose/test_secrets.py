@@ -15,7 +15,7 @@ import pytest
 from penstock.api.keys import KeyRing
 from penstock.schemas.errors import InvalidConfiguration
 from penstock.secrets_init import STORE_USERS, init_secrets
-from penstock.streams.migrate import known_migrations
+from penstock.streams.storage.migrate import known_migrations
 from penstock.tests.compose.dashboards import queries
 
 STORE = "clickhouse:8123"

@@ -8,8 +8,8 @@ import pytest
 from fastapi import FastAPI
 from penstock.api.app import build_app
 from penstock.api.auth import Access
-from penstock.streams.migrate import migrate
-from penstock.streams.store import Store
+from penstock.streams.storage.migrate import migrate
+from penstock.streams.storage.store import Store
 from penstock.tests.support.api import CONFIGURATION, Client, Ingest
 from penstock.tests.support.chstore import StoreServer
 from penstock.tests.support.store import opened_store

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from penstock.streams.migrate import migrate
-from penstock.streams.store import Store
+from penstock.streams.storage.migrate import migrate
+from penstock.streams.storage.store import Store
 from penstock.tests.support.chstore import StoreServer
 from penstock.tests.support.kafka import Broker
 from penstock.tests.support.server import Server, free_port

@@ -13,7 +13,7 @@ from penstock.streams.core.costs.budget import budget_hash
 from penstock.streams.core.costs.limits import limit_hash
 from penstock.streams.core.costs.saturation import forecast_hash
 from penstock.streams.core.slo.status import objective_hash
-from penstock.streams.store import Store
+from penstock.streams.storage.store import Store
 from penstock.tests.support.api import Client, Ingest, problem_of
 from penstock.tests.support.rows import T0, at, iso
 

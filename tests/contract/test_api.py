@@ -8,7 +8,7 @@ import pytest
 from penstock.api import models
 from penstock.api.queries import WINDOW_METRICS
 from penstock.streams.core.slices import DIMENSIONS, GROUPINGS
-from penstock.streams.store import Store
+from penstock.streams.storage.store import Store
 from penstock.tests.support.api import Client
 from penstock.tests.support.rows import at, iso, window
 from penstock.tests.support.store import insert, unique

@@ -10,7 +10,7 @@ from penstock.streams.core.explain.explanation import Engine, Explanation, Relea
 from penstock.streams.core.explain.question import Stretch
 from penstock.streams.core.explain.ranking import Finding
 from penstock.streams.core.explain.words import one_line
-from penstock.streams.store import Store
+from penstock.streams.storage.store import Store
 from penstock.tests.contract.signal_rows import NOW_S, Clock, change, client_of, post
 from penstock.tests.support.api import Client, problem_of
 from penstock.tests.support.rows import T0, at, iso

@@ -20,8 +20,8 @@ from penstock.cli.sources import StoreSource
 from penstock.schemas.config import parse
 from penstock.streams.core.drift.series_counts import SeriesCounts
 from penstock.streams.core.drift.stored import counting_of
-from penstock.streams.drift_counts import count_rows_table
-from penstock.streams.store import Store
+from penstock.streams.drift.counts import count_rows_table
+from penstock.streams.storage.store import Store
 from penstock.tests.contract.signal_rows import Clock, post
 from penstock.tests.support.api import Client, Ingest
 from penstock.tests.support.rows import T0, at, iso

@@ -12,7 +12,7 @@ from penstock.api.app import build_app
 from penstock.api.auth import Access
 from penstock.api.keys import create_key
 from penstock.api.models import VerdictAnswer
-from penstock.streams.store import Store
+from penstock.streams.storage.store import Store
 from penstock.tests.contract.signal_rows import post
 from penstock.tests.support.api import Client
 from penstock.tests.support.gates import EVIDENCE, GateWorld

@@ -20,7 +20,7 @@ from penstock.api.app import build_app
 from penstock.api.auth import Access
 from penstock.schemas.ports import PipelineStatus
 from penstock.streams.core.gates.canonical import spec_hash
-from penstock.streams.store import Store
+from penstock.streams.storage.store import Store
 from penstock.tests.support.api import CONFIGURATION, Client, Ingest, problem_of
 from penstock.tests.support.openmetrics import families
 from penstock.tests.support.rows import at, window

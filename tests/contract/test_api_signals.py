@@ -9,7 +9,7 @@ from penstock.schemas.config import parse
 from penstock.schemas.errors import NotFound, StoreError
 from penstock.schemas.slo.objective import Objective
 from penstock.streams.core.slo.status import objective_hash
-from penstock.streams.store import Store
+from penstock.streams.storage.store import Store
 from penstock.tests.contract.signal_rows import (
     BURN,
     Clock,

@@ -18,7 +18,7 @@ from penstock.cli.sources import StoreSource
 from penstock.schemas.errors import InvalidQuery, NotFound
 from penstock.streams.core.alerts.audit import Entry, append
 from penstock.streams.core.gates.canonical import canonical_json
-from penstock.streams.store import Store
+from penstock.streams.storage.store import Store
 from penstock.tests.contract.signal_rows import (
     CONFIGURATION,
     Clock,

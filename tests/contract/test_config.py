@@ -25,7 +25,7 @@ from penstock.cli.audit_log import verified
 from penstock.schemas.config import Configuration, parse
 from penstock.schemas.errors import InvalidConfiguration, PenstockError
 from penstock.streams.config_feed import ConfigurationFeed
-from penstock.streams.store import Store
+from penstock.streams.storage.store import Store
 from penstock.tests.support.api import Client, Ingest, problem_of
 
 GATE = "gates: [{id: g, metrics: [{metric: error_rate, max_ratio: %s}]}]\n"

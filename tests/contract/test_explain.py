@@ -14,8 +14,8 @@ from penstock.streams.core.explain.explanation import Explanation, explain
 from penstock.streams.core.explain.measures import measure_of
 from penstock.streams.core.explain.question import question_of
 from penstock.streams.core.explain.words import one_line
-from penstock.streams.explain_query import ask
-from penstock.streams.store import Store
+from penstock.streams.explain.query import ask
+from penstock.streams.storage.store import Store
 from penstock.tests.support.rows import T0, at
 from penstock.tests.support.store import insert
 

@@ -18,7 +18,7 @@ from penstock.streams.core.gates.interface import CONTROL, GateInputs
 from penstock.streams.core.gates.live import inputs_wanted
 from penstock.streams.core.gates.pool import joined, picked
 from penstock.streams.core.gates.split import BUCKETS, Change, Split
-from penstock.streams.store import Store
+from penstock.streams.storage.store import Store
 from penstock.tests.support.api import STATUS, Client, Ingest, problem_of
 from penstock.tests.support.rows import T0, at, iso
 from penstock.tests.support.store import insert, unique

@@ -17,7 +17,7 @@ from penstock.api.keys import create_key
 from penstock.cli.audit_log import verified
 from penstock.schemas.errors import Conflict, StoreError
 from penstock.streams.core.alerts.audit import Entry
-from penstock.streams.store import Store
+from penstock.streams.storage.store import Store
 from penstock.tests.contract.signal_rows import CONFIGURATION, change, post
 from penstock.tests.support.api import Client, Ingest
 from penstock.tests.support.store import insert, unique

@@ -11,7 +11,7 @@ from penstock.api.live import LiveReader
 from penstock.schemas.config import parse
 from penstock.schemas.gates import LiveGate
 from penstock.streams.core.gates.canonical import spec_hash
-from penstock.streams.store import Store
+from penstock.streams.storage.store import Store
 from penstock.tests.support.api import STATUS, Ingest
 from penstock.tests.support.rows import at, iso
 from penstock.tests.support.store import insert

@@ -11,7 +11,7 @@ import signal
 
 import pyarrow as pa
 from penstock.cli import main
-from penstock.streams.store import Store
+from penstock.streams.storage.store import Store
 
 VARIABLE = "PENSTOCK_TEST_FAILPOINT"
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from penstock.streams.store import Store
+from penstock.streams.storage.store import Store
 from penstock.tests.faults.compare import compare
 from penstock.tests.faults.conftest import MakeStack
 

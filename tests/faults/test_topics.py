@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from penstock.schemas.kafka import parse_address
 from penstock.schemas.topics import EVENTS
-from penstock.streams.store import Store
-from penstock.streams.topics import Topics, ensure_topics
+from penstock.streams.kafka.topics import Topics, ensure_topics
+from penstock.streams.storage.store import Store
 from penstock.tests.faults.compare import compare
 from penstock.tests.faults.conftest import MakeStack
 from penstock.tests.support.kafka import Cluster

@@ -15,8 +15,8 @@ import pytest
 from penstock.schemas.kafka import KafkaAddress, parse_address
 from penstock.schemas.topics import ALERTS, HEADER_BOOT, home_of
 from penstock.streams.core.gates.verdict import Verdict, VerdictName
-from penstock.streams.migrate import migrate
-from penstock.streams.store import Store
+from penstock.streams.storage.migrate import migrate
+from penstock.streams.storage.store import Store
 from penstock.tests.integration.test_notifier import change
 from penstock.tests.support.api_process import Api, penstock
 from penstock.tests.support.chstore import StoreServer

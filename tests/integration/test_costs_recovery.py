@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from penstock.tests.integration import test_signal_recovery
 from penstock.tests.integration.test_recovery import CrashingStore
-from penstock.tests.unit.streams.test_costs_signals import CONFIGURATION, tell
-from penstock.tests.unit.streams.test_signals import Story
+from penstock.tests.unit.streams.signals.test_costs import CONFIGURATION, tell
+from penstock.tests.unit.streams.signals.test_signals import Story
 
 store = test_signal_recovery.store
 MINUTES = 34

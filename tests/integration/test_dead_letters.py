@@ -13,9 +13,9 @@ import pytest
 from penstock import cli
 from penstock.schemas.frames import FrameHeader, encode_frame
 from penstock.schemas.topics import EVENTS
-from penstock.streams.dead_letters import seal_rows
-from penstock.streams.publish import quarantine_rows
-from penstock.streams.seal import Sealer
+from penstock.streams.dead_letters.letters import seal_rows
+from penstock.streams.dead_letters.seal import Sealer
+from penstock.streams.storage.publish import quarantine_rows
 from penstock.tests.support.letters import NAME, World, now_us, opened_world, quarantined, request
 from penstock.tests.support.store import unique
 

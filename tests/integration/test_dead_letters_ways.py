@@ -17,9 +17,9 @@ from penstock import cli
 from penstock.schemas.frames import FrameHeader, encode_frame, read_header
 from penstock.schemas.kafka import parse_address
 from penstock.schemas.topics import EVENTS, home_of
-from penstock.streams.redrive import NotSent
-from penstock.streams.redrive_senders import KafkaSender
-from penstock.streams.store import Store
+from penstock.streams.dead_letters.redrive import NotSent
+from penstock.streams.dead_letters.senders import KafkaSender
+from penstock.streams.storage.store import Store
 from penstock.tests.support.kafka import Broker, KafkaMissing
 from penstock.tests.support.kafka_messages import create_topic
 from penstock.tests.support.letters import NAME, World, now_us, opened_world, request

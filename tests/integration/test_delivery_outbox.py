@@ -24,8 +24,8 @@ from penstock.streams.delivery.schedule import Policy
 from penstock.streams.delivery.secret import Secrets
 from penstock.streams.delivery.sender import Sender
 from penstock.streams.delivery.stored_outbox import StoredOutbox
-from penstock.streams.migrate import known_migrations
-from penstock.streams.store import Store
+from penstock.streams.storage.migrate import known_migrations
+from penstock.streams.storage.store import Store
 from penstock.tests.support.hook_server import HookServer, Reply
 from penstock.tests.support.store import unique
 from penstock.tests.unit.streams.delivery.planned import BEGAN_S, ended, firing

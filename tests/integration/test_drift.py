@@ -20,7 +20,7 @@ from penstock.streams.core.drift.labelled import Labelled
 from penstock.streams.core.drift.reference_sets import reference_set
 from penstock.streams.core.drift.series_counts import SeriesCounts, counts_of_labels
 from penstock.streams.core.drift.stored import reference_rows
-from penstock.streams.migrate import migrate
+from penstock.streams.storage.migrate import migrate
 from penstock.tests.integration.test_recovery import CrashingStore
 from penstock.tests.unit.streams.core.world import SECOND, Sent, World
 

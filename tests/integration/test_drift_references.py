@@ -10,10 +10,10 @@ import pytest
 from penstock.schemas.drift.monitors import DriftMonitor
 from penstock.streams.core.drift.series_counts import SeriesCounts
 from penstock.streams.core.drift.stored import counting_of, reference_rows
-from penstock.streams.drift_counts import count_rows_table
-from penstock.streams.drift_references import Chosen, ReferenceKeeper
-from penstock.streams.migrate import migrate
-from penstock.streams.store import Store
+from penstock.streams.drift.counts import count_rows_table
+from penstock.streams.drift.references import Chosen, ReferenceKeeper
+from penstock.streams.storage.migrate import migrate
+from penstock.streams.storage.store import Store
 from penstock.tests.support.store import insert, unique
 
 DAY_S = 86_400

@@ -15,8 +15,8 @@ from penstock.schemas.gates import LiveGate
 from penstock.streams.core.gates.canonical import spec_hash
 from penstock.streams.core.pipeline import Closing
 from penstock.streams.core.shard import Shard
-from penstock.streams.gate_live import LiveKeeper
-from penstock.streams.store import Store
+from penstock.streams.gates.live import LiveKeeper
+from penstock.streams.storage.store import Store
 from penstock.tests.integration.test_gate_inputs import (
     BLOCK_US,
     BLOCKS,

@@ -22,9 +22,9 @@ from penstock.streams.core.gates.live import inputs_wanted
 from penstock.streams.core.pipeline import Closing
 from penstock.streams.core.shard import Shard
 from penstock.streams.core.sketch import INFINITE_BIN
-from penstock.streams.gate_inputs import read_blocks
-from penstock.streams.gate_live import LiveKeeper
-from penstock.streams.store import Store
+from penstock.streams.gates.inputs import read_blocks
+from penstock.streams.gates.live import LiveKeeper
+from penstock.streams.storage.store import Store
 from penstock.tests.support.rows import T0
 from penstock.tests.support.store import insert, opened_store
 

@@ -20,11 +20,11 @@ from penstock.streams.core.alerts.transition import Transition
 from penstock.streams.delivery.secret import Secrets
 from penstock.streams.delivery.sender import Sender
 from penstock.streams.delivery.signing import verify
-from penstock.streams.notifier import Notifier
-from penstock.streams.notifier_feed import AlertFeed
-from penstock.streams.notifier_lease import LeaseLost, StoreLease
-from penstock.streams.signal_rows import transition_rows
-from penstock.streams.store import Store
+from penstock.streams.notify.feed import AlertFeed
+from penstock.streams.notify.lease import LeaseLost, StoreLease
+from penstock.streams.notify.notifier import Notifier
+from penstock.streams.signals.rows import transition_rows
+from penstock.streams.storage.store import Store
 from penstock.tests.support.hook_server import HookServer, Reply
 from penstock.tests.support.server import Server
 from penstock.tests.support.store import insert, opened_store

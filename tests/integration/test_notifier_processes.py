@@ -12,8 +12,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from penstock.streams.migrate import migrate
-from penstock.streams.store import Store
+from penstock.streams.storage.migrate import migrate
+from penstock.streams.storage.store import Store
 from penstock.tests.integration.test_notifier import change, eventually
 from penstock.tests.support.chstore import StoreServer
 from penstock.tests.support.hook_server import HookServer

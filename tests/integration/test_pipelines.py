@@ -20,7 +20,7 @@ import httpx
 import pytest
 import yaml
 from penstock import Emitter
-from penstock.streams.store import Store
+from penstock.streams.storage.store import Store
 from penstock.tests.support.gates import GateWorld, served
 from penstock.tests.support.server import Server, free_port
 from penstock.tests.support.store import opened_store

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 from penstock.schemas.config import Configuration
 from penstock.streams.core import pipeline as pipeline_module
-from penstock.streams.migrate import migrate
-from penstock.streams.store import Store
+from penstock.streams.storage.migrate import migrate
+from penstock.streams.storage.store import Store
 from penstock.tests.unit.streams.core.bruteforce import Row
 from penstock.tests.unit.streams.core.memory import Crash
 from penstock.tests.unit.streams.core.scenarios import (

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from penstock.streams.audit_alerts import check_alerts
-from penstock.streams.audit_report import Report, Scope
+from penstock.streams.audit.alerts import check_alerts
+from penstock.streams.audit.report import Report, Scope
 from penstock.streams.core.alerts.audit import Entry, verify
-from penstock.streams.migrate import migrate
+from penstock.streams.storage.migrate import migrate
 from penstock.tests.integration.test_recovery import CrashingStore
 from penstock.tests.unit.streams.core.world import SECOND, Sent, World
-from penstock.tests.unit.streams.test_signals import CONFIGURATION, traffic_of
+from penstock.tests.unit.streams.signals.test_signals import CONFIGURATION, traffic_of
 
 MINUTES = 5
 INSERTS = ("checkpoints_rows", "alert_transitions_rows", "audit_log_rows")

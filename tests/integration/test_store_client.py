@@ -16,8 +16,8 @@ import pytest
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError, StreamFailureError
 from penstock.schemas.errors import StoreError
-from penstock.streams.migrate import migrate
-from penstock.streams.store import Store
+from penstock.streams.storage.migrate import migrate
+from penstock.streams.storage.store import Store
 from penstock.tests.support.chstore import StoreServer
 
 COLUMNS = """

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from penstock.streams.migrate import migrate
-from penstock.streams.store import Store
+from penstock.streams.storage.migrate import migrate
+from penstock.streams.storage.store import Store
 from penstock.tests.support.chstore import Asker, running
 
 SECRET = "the-secret-of-this-machine"

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from penstock.streams.migrate import migrate
-from penstock.streams.store import Store
+from penstock.streams.storage.migrate import migrate
+from penstock.streams.storage.store import Store
 from penstock.tests.support.chstore import StoreServer
 
 SOURCE = Path(__file__).parents[1] / "go"

@@ -14,7 +14,7 @@ import httpx
 import pyarrow as pa
 import pytest
 from penstock.schemas.errors import StoreError
-from penstock.streams.store import Store
+from penstock.streams.storage.store import Store
 from penstock.tests.support.chstore import StoreServer
 from penstock.tests.support.server import free_port
 
@@ -202,8 +202,8 @@ import httpx
 from penstock.schemas.errors import StoreError
 from penstock.store.serve import serve_beside
 from penstock.store.users import loopback_users
-from penstock.streams.migrate import migrate
-from penstock.streams.store import Store
+from penstock.streams.storage.migrate import migrate
+from penstock.streams.storage.store import Store
 
 folder = Path(sys.argv[1])
 beside = serve_beside(folder, "127.0.0.1", 0, loopback_users())

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from penstock.streams.core.gates.changes import VerdictChange
-from penstock.streams.store import Store
-from penstock.streams.verdict_feed import VerdictFeed
+from penstock.streams.notify.verdicts import VerdictFeed
+from penstock.streams.storage.store import Store
 from penstock.tests.support.rows import at
 from penstock.tests.support.store import insert, opened_store
 

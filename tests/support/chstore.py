@@ -48,7 +48,7 @@ class StoreServer:
         self._users.write_text(json.dumps(USERS))
 
     def url_of(self, user: str) -> str:
-        """The store of streams/store.py as one of the users sees it."""
+        """The store of streams/storage/store.py as one of the users sees it."""
         return f"clickhouse://{user}:pw@127.0.0.1:{self.port}/penstock"
 
     @property

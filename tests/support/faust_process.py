@@ -23,13 +23,13 @@ from penstock.api import openmetrics
 from penstock.schemas.errors import StoreError
 from penstock.schemas.kafka import parse_address
 from penstock.schemas.topics import EVENTS, PANES
-from penstock.streams.app import WorkerApp, build_app
-from penstock.streams.app_ports import Lease, WorkerSettings
-from penstock.streams.app_runner import run
-from penstock.streams.messages import Message, Outgoing
-from penstock.streams.outlet import KafkaOutlet
-from penstock.streams.watchdog import Judge, Limits, Look, Watchdog
-from penstock.streams.worker_http import Reading, Sources, WorkerHTTP
+from penstock.streams.app.application import WorkerApp, build_app
+from penstock.streams.app.http import Reading, Sources, WorkerHTTP
+from penstock.streams.app.ports import Lease, WorkerSettings
+from penstock.streams.app.runner import run
+from penstock.streams.app.watchdog import Judge, Limits, Look, Watchdog
+from penstock.streams.kafka.messages import Message, Outgoing
+from penstock.streams.kafka.outlet import KafkaOutlet
 
 SESSION_TIMEOUT_S = 6.0  # the least that a broker takes
 SCHEMA = """

@@ -19,7 +19,7 @@ from penstock.api.auth import Access
 from penstock.schemas.config import parse
 from penstock.schemas.errors import StoreError
 from penstock.streams.core.gates.canonical import spec_hash
-from penstock.streams.store import Store
+from penstock.streams.storage.store import Store
 from penstock.tests.contract.signal_rows import Clock, post
 from penstock.tests.support.api import Client, Ingest
 from penstock.tests.support.rows import at, iso

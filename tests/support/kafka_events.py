@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, TopicPartition
 from penstock.schemas.frames import FrameHeader, encode_frame
 from penstock.schemas.kafka import KafkaAddress
 from penstock.schemas.topics import EVENTS
-from penstock.streams.topics import describe
+from penstock.streams.kafka.topics import describe
 
 T = TypeVar("T")
 

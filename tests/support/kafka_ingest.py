@@ -11,9 +11,9 @@ import orjson
 from penstock.schemas.config import Configuration
 from penstock.schemas.kafka import KafkaAddress
 from penstock.schemas.ports import Receipt
-from penstock.streams.produce import KafkaIngest, ProduceSettings
-from penstock.streams.sender import SenderSettings
-from penstock.streams.store import Store
+from penstock.streams.kafka.produce import KafkaIngest, ProduceSettings
+from penstock.streams.kafka.sender import SenderSettings
+from penstock.streams.storage.store import Store
 
 PARTITIONS = 4
 QUICK = ProduceSettings(

@@ -13,9 +13,9 @@ from typing import Any
 import httpx
 from click.testing import CliRunner, Result
 from penstock import cli
-from penstock.streams.dead_letters import LetterId
-from penstock.streams.publish import quarantine_rows
-from penstock.streams.store import Store
+from penstock.streams.dead_letters.letters import LetterId
+from penstock.streams.storage.publish import quarantine_rows
+from penstock.streams.storage.store import Store
 from penstock.tests.support.chstore import StoreServer
 from penstock.tests.support.server import Server
 from penstock.tests.support.store import unique

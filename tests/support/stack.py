@@ -20,9 +20,9 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from penstock.schemas.kafka import parse_address
 from penstock.schemas.topics import ALERTS, DEAD_LETTERS, EVENTS, PANES
-from penstock.streams.migrate import migrate
-from penstock.streams.store import Store
-from penstock.streams.topics import Topics, ensure_topics
+from penstock.streams.kafka.topics import Topics, ensure_topics
+from penstock.streams.storage.migrate import migrate
+from penstock.streams.storage.store import Store
 from penstock.tests.support.chstore import StoreServer
 from penstock.tests.support.proxy import Proxy
 from penstock.tests.support.recount import Watcher, ask

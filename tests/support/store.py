@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from penstock.streams.migrate import migrate
-from penstock.streams.store import Store
+from penstock.streams.storage.migrate import migrate
+from penstock.streams.storage.store import Store
 
 
 @contextmanager

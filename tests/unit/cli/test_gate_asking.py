@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from penstock.cli import gate_audit, gate_explain, gate_watch
 from penstock.cli.gate_audit import findings
 from penstock.cli.gate_watch import Point, drawn, points_of
-from penstock.streams.store import Store
+from penstock.streams.storage.store import Store
 from penstock.tests.support.gates import GateWorld, served
 from penstock.tests.support.store import opened_store
 

@@ -17,7 +17,7 @@ from penstock.api.metrics import METRICS
 from penstock.cli import main
 from penstock.cli.prometheus_file import Form, rule_file, rule_groups
 from penstock.cli.prometheus_rules import Alert, Jobs, Recording
-from penstock.streams import worker_http
+from penstock.streams.app import http as worker_http
 
 FORMS: tuple[Form, ...] = get_args(Form)
 _SUFFIX = {"counter": "_total", "gauge": "", "info": "_info"}

@@ -13,7 +13,7 @@ from penstock.schemas import cluster as module
 from penstock.schemas.cluster import SHARDING, SMALL, rendered, users
 from penstock.schemas.config import Retention
 from penstock.schemas.errors import InvalidConfiguration, StoreError
-from penstock.streams.migrate import State, known_migrations, plan_of
+from penstock.streams.storage.migrate import State, known_migrations, plan_of
 
 ALL = plan_of(State(), Retention.model_validate({}), "main", 2).statements
 # A process of its own: chdb reads its configuration once per process.

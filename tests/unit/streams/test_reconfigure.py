@@ -14,7 +14,7 @@ from penstock.streams.core.configured import RECOUNT_S
 from penstock.streams.evaluator import Evaluator
 from penstock.tests.unit.streams.core.memory import MemoryStore, Row
 from penstock.tests.unit.streams.core.world import SECOND
-from penstock.tests.unit.streams.test_signals import (
+from penstock.tests.unit.streams.signals.test_signals import (
     CONFIGURATION,
     CRASHES,
     Story,

@@ -15,11 +15,11 @@ from penstock.schemas.config import Configuration
 from penstock.schemas.topics import DEAD_LETTERS, EVENTS
 from penstock.streams.core.boots import NOTES, LedgerEntry
 from penstock.streams.core.pipeline import Pipeline
+from penstock.streams.dead_letters.seal import Sealer
 from penstock.streams.evaluator import Evaluator
-from penstock.streams.ingestor import Ingestor, IngestorSettings
-from penstock.streams.messages import Message, Outgoing
-from penstock.streams.parcels import Layout
-from penstock.streams.seal import Sealer
+from penstock.streams.ingest.ingestor import Ingestor, IngestorSettings
+from penstock.streams.ingest.parcels import Layout
+from penstock.streams.kafka.messages import Message, Outgoing
 from penstock.tests.unit.streams.core.bruteforce import Truth
 from penstock.tests.unit.streams.core.memory import Crash, MemoryStore
 from penstock.tests.unit.streams.core.world import Sent, World

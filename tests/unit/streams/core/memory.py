@@ -16,21 +16,21 @@ from unittest import mock
 import pyarrow as pa
 from penstock.schemas.events import EventName
 from penstock.streams import evaluator as evaluator_module
-from penstock.streams import ingestion as ingestion_module
-from penstock.streams import judge as judge_module
-from penstock.streams import recount as recount_module
-from penstock.streams import recovery as recovery_module
-from penstock.streams import signals as signals_module
-from penstock.streams import spend as spend_module
 from penstock.streams.core.boots import Boot, LedgerEntry
 from penstock.streams.core.delta import Cuts, Source
 from penstock.streams.core.ingest import TABLES
 from penstock.streams.core.shards import group_of, shard_of
 from penstock.streams.core.slices import DIMENSIONS, Slice, SliceRegistry, stored_slice
 from penstock.streams.core.tiles import SECOND_US, Span, Tile
-from penstock.streams.publish import tiles_from
-from penstock.streams.readback import _COLUMNS, StoredSignals
-from penstock.streams.store import Store
+from penstock.streams.gates import judge as judge_module
+from penstock.streams.ingest import ingestion as ingestion_module
+from penstock.streams.signals import signals as signals_module
+from penstock.streams.signals import spend as spend_module
+from penstock.streams.storage import recount as recount_module
+from penstock.streams.storage import recovery as recovery_module
+from penstock.streams.storage.publish import tiles_from
+from penstock.streams.storage.readback import _COLUMNS, StoredSignals
+from penstock.streams.storage.store import Store
 
 Row = dict[str, Any]
 _SLICE = ("grouping", *DIMENSIONS)

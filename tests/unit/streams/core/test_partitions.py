@@ -11,7 +11,7 @@ from penstock.schemas.config import Configuration
 from penstock.schemas.frames import FrameHeader, encode_frame
 from penstock.streams.core import pipeline as pipeline_module
 from penstock.streams.core.tiles import SECOND_US
-from penstock.streams.messages import StartAgain
+from penstock.streams.kafka.messages import StartAgain
 from penstock.tests.unit.streams.core.kafka_world import PARTITIONS, KafkaWorld, run
 from penstock.tests.unit.streams.core.memory import MemoryStore
 from penstock.tests.unit.streams.core.scenarios import Scenario, Shape

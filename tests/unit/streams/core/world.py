@@ -16,8 +16,8 @@ from penstock.streams.core.pipeline import Pipeline
 from penstock.streams.core.slices import GROUPINGS
 from penstock.streams.core.windows import WINDOWS, tick_s
 from penstock.streams.evaluator import Evaluator
-from penstock.streams.ingestion import Ingestion
-from penstock.streams.recovery import remove_unacknowledged
+from penstock.streams.ingest.ingestion import Ingestion
+from penstock.streams.storage.recovery import remove_unacknowledged
 from penstock.tests.unit.streams.core.bruteforce import FLEET, Row, SliceKey, Truth, slices_of
 from penstock.tests.unit.streams.core.memory import Crash
 

@@ -14,7 +14,7 @@ from penstock.streams.core.drift.stored import (
     set_of_rows,
     set_sql,
 )
-from penstock.streams.drift_counts import count_rows_table
+from penstock.streams.drift.counts import count_rows_table
 
 SPEC = DriftMonitor.model_validate(
     {

@@ -1,0 +1,1 @@
+"""What was rejected: sealed, found again, mended, and sent again."""

@@ -1,0 +1,1 @@
+"""Drift monitors and detectors of one shard: what they count, remember and store."""

@@ -1,0 +1,1 @@
+"""What changed when an alert fired, found by one query over raw rows."""

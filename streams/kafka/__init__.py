@@ -1,0 +1,1 @@
+"""Kafka: its topics, and messages in and out of it."""

@@ -1,0 +1,1 @@
+"""Changes of alerts and verdicts, taken to people and to `penstock.alerts`."""
