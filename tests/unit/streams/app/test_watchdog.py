@@ -142,7 +142,7 @@ def test_thread_asks_the_store_first() -> None:
 
 def test_stuck_process_ends_with_stacks() -> None:
     program = """
-from penstock.streams.app_ports import Lease
+from penstock.streams.app.ports import Lease
 from penstock.streams.app.watchdog import *
 import time
 turned_s = Lease.now_s()
