@@ -38,7 +38,7 @@ demo: $(VENV)/server ## replay an hour of real traffic with a canary, watch it, 
 test: $(VENV)/dev .build/package/penstock browser kafka prometheus ## every test
 	@PATH="$(TOOLS):$$PATH" $(BIN)/python -m pytest tests/unit -n 2 --dist worksteal --cov --cov-report= $(ARGS)
 	@PATH="$(TOOLS):$$PATH" $(BIN)/python -m pytest --ignore tests/unit --ignore tests/faults -n 2 --dist loadfile --cov --cov-append --cov-report= $(ARGS)
-	@PATH="$(TOOLS):$$PATH" $(BIN)/python -m pytest tests/faults --cov --cov-append --cov-report=term $(ARGS)
+	@PENSTOCK_FAULTS=$${PENSTOCK_FAULTS:-rotate} PATH="$(TOOLS):$$PATH" $(BIN)/python -m pytest tests/faults --cov --cov-append --cov-report=term $(ARGS)
 
 test-fast: $(VENV)/dev ## the inner loop, under two minutes
 	@PENSTOCK_EXAMPLES=$${PENSTOCK_EXAMPLES:-4} $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not browser" tests/unit tests/contract $(ARGS)

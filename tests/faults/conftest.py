@@ -1,7 +1,7 @@
 """Which scenarios run, with which seeds, and what they share.
 
-PENSTOCK_FAULTS=all runs all of them. By default, and with `rotate`, a quarter of the long ones runs,
-chosen by the commit, and all that take seconds; naming tests/faults on the command line runs what is named.
+PENSTOCK_FAULTS=all runs all of them. With `rotate` a quarter of the long ones runs, chosen by the commit,
+and all that take seconds. Without either, naming tests/faults on the command line runs what is named.
 PENSTOCK_FAULT_SEED is the first seed, random by default; PENSTOCK_FAULT_ROUNDS is how many there are.
 """
 
@@ -56,10 +56,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _rotates(config: pytest.Config) -> bool:
-    how = os.environ.get("PENSTOCK_FAULTS", "rotate")
-    if how not in ("all", "rotate"):
+    how = os.environ.get("PENSTOCK_FAULTS", "")
+    if how not in ("", "all", "rotate"):
         raise pytest.UsageError(f"PENSTOCK_FAULTS is all or rotate, not {how!r}")
-    return how == "rotate" and not any("faults" in argument for argument in config.args)
+    named = any("faults" in argument for argument in config.args)
+    return how == "rotate" or (not how and not named)
 
 
 def _seconds(item: pytest.Item) -> float:
