@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from ..schemas.events import EventName, Kind, fields_of
+from ..schemas.events import EventName, fields_of
+from ..schemas.fields import Kind
 from .queries import HEAVY, QUARANTINE_COLUMNS, STEP_DETAIL
 
 # Python type of a field in an answer; a missing value is null, a missing collection is empty.

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import TooLarge
-from .events import SCALES, Kind
+from .fields import SCALES, Kind
 
 MAX_MEMBERS = 500_000  # of all sets or maps of a column together
 MAX_MEMBER_CHARS = 8 * 2**20  # of all their names together

@@ -12,17 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .events import (
-    ALIASES,
-    EVENT_TYPES,
-    SCHEMA_VERSION,
-    Doc,
-    EventName,
-    FieldSpec,
-    Kind,
-    fields_of,
-    stored_name,
-)
+from .events import ALIASES, EVENT_TYPES, SCHEMA_VERSION, EventName, fields_of
+from .fields import Doc, FieldSpec, Kind, stored_name
 
 _MAX_LABEL = 256
 _MAX_TEXT = 64 * 2**10

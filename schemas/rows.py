@@ -10,7 +10,8 @@ import numpy as np
 
 from .columns import Spec, encode_column, write_ints, write_labels, write_strings
 from .errors import TooLarge
-from .events import EventName, Kind, field_kinds
+from .events import EventName, field_kinds
+from .fields import Kind
 
 BAD_ROWS = "!"
 MAX_FRAME_BYTES = 64 * 2**20  # of a frame's body, before compression

@@ -26,11 +26,11 @@ from ..schemas.config import Configuration
 from ..schemas.errors import Backpressure, IdempotencyConflict, PenstockError, StoreError
 from ..schemas.frames import split_frames
 from ..schemas.ports import PipelineStatus, Receipt, Rejection
-from .core.boots import BootTracker
 from .core.decode import Batch, decode_frame
 from .core.ingest import Arrival, Flush
 from .core.json_events import Rejected, read_json
 from .core.tiles import SECOND_US
+from .core.tracker import BootTracker
 from .dead_letters.letters import seal_rows
 from .dead_letters.seal import Sealer
 from .embedded_post import Post

@@ -26,10 +26,11 @@ from .core.tiles import SECOND_US, Span, Tile
 from .gates.judge import Judge, stored_markers
 from .kafka.wire import decode_delta
 from .signals.signals import Signals, signals_of
+from .storage.counter import KINDS, coverage_of
 from .storage.publish import checkpoint_rows, tile_rows, verdict_rows, version_of, window_rows
 from .storage.readback import joined_feedback, ledger_above, ledger_cuts, rows_above, stored_boots
 from .storage.recount import recounted
-from .storage.recovery import KINDS, coverage_of, presence_of, recover_shard
+from .storage.recovery import presence_of, recover_shard
 from .storage.store import Store
 
 CHECKPOINT_US = 1_000_000

@@ -10,8 +10,8 @@ from ..core.metrics import CostScore, Threshold
 from ..core.slices import CELL_GROUPINGS, Combos
 from ..core.tally import measure_feedback
 from ..core.tiles import CELL_S, PANE_S, SECOND_US, Span, Tile, merge
+from ..storage.counter import KINDS
 from ..storage.readback import joined_feedback_between, rows_between
-from ..storage.recovery import KINDS
 from ..storage.store import Store
 
 HOUR_S, MINUTE_S = 3600, 60

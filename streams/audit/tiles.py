@@ -10,10 +10,11 @@ import numpy.typing as npt
 from ..core.delta import Source
 from ..core.metrics import CostScore, Threshold
 from ..core.shards import owner
-from ..core.slices import COVERAGE, DIMENSIONS
+from ..core.slices import CELL_GROUPINGS, COVERAGE, DIMENSIONS
 from ..core.tiles import CELL_S, EMPTY, KEY_MASK, PANE_S, SECOND_US, SLICE_BITS, Span, Tile, merge
+from ..storage.counter import coverage_of
 from ..storage.readback import ledger_between, panes_touched
-from ..storage.recovery import PANES_KEPT_S, coverage_of
+from ..storage.recovery import PANES_KEPT_S
 from ..storage.store import Store
 from .algebra import (
     configured,
@@ -273,7 +274,8 @@ class TileAudit:
             f"SELECT partition, newest AS version, toUInt32({CELL_S}) AS pane_s, 0 AS start_s,"
             f" grouping, {dimensions}, total.1 AS keys, total.2 AS counts FROM (SELECT partition,"
             f" grouping, {dimensions}, max(version) AS newest, sumMap(keys, counts) AS total"
-            f" FROM penstock.panes WHERE pane_s = {CELL_S} GROUP BY partition, grouping, {dimensions})"
+            f" FROM penstock.panes WHERE pane_s = {CELL_S} AND grouping IN {CELL_GROUPINGS}"
+            f" GROUP BY partition, grouping, {dimensions})"
         )
         stored = stored_tiles(table, self._registry)
         for checkpoint in self._scope.checkpoints.values():

@@ -15,7 +15,8 @@ import pyarrow as pa
 import zstandard
 
 from ...schemas.errors import InvalidFrame
-from ...schemas.events import EventName, FieldSpec, Kind, fields_of, stored_name
+from ...schemas.events import EventName, fields_of
+from ...schemas.fields import FieldSpec, Kind, stored_name
 from ...schemas.frames import (
     FLAG_ZSTD,
     FrameHeader,

@@ -19,12 +19,13 @@ import pyarrow as pa
 from ...schemas.events import EventName
 from ...schemas.ports import Receipt, Rejection
 from ...schemas.redaction import DEFAULT, Redaction
-from .boots import LedgerEntry, Range
+from .boots import LedgerEntry
 from .checking import Faults, checked
 from .columns import integers
 from .counting import dimensions_of, groupings_of
 from .decode import Batch
 from .intake import Intake
+from .intervals import Range
 from .json_events import Rejected
 from .redact import redact_table
 from .slices import combinations
@@ -265,7 +266,7 @@ class Flush:
         )  # fmt: skip
 
     def note(self, arrival: Arrival, kind: str, worker_id: str, boot_id: str) -> None:
-        """Account for the offset of a message that added nothing; `kind` is one of boots.NOTES."""
+        """Account for the offset of a message that added nothing; `kind` is one of tracker.NOTES."""
         entry = LedgerEntry(
             incarnation=arrival.incarnation,
             partition=arrival.partition,

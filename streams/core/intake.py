@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from .boots import BootTracker
 from .slices import Combos
 from .tiles import SECOND_US
+from .tracker import BootTracker
 
 
 class Intake:

@@ -16,7 +16,8 @@ import orjson
 import pyarrow as pa
 
 from ...schemas.errors import InvalidEvent, InvalidFrame, TooLarge
-from ...schemas.events import ALIASES, EventName, Kind, field_kinds
+from ...schemas.events import ALIASES, EventName, field_kinds
+from ...schemas.fields import Kind
 from ...schemas.frames import MAX_FRAME_EVENTS, FrameHeader
 from ...schemas.rows import encode_rows
 from .decode import Batch, decode_columns

@@ -15,7 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ...schemas.events import EventName, FieldSpec, Kind, fields_of, stored_name
+from ...schemas.events import EventName, fields_of
+from ...schemas.fields import FieldSpec, Kind, stored_name
 from .decode import BadRow
 
 Reason = Literal[

@@ -16,7 +16,8 @@ from typing import Any, Literal, Protocol, cast, get_args
 import orjson
 
 from ...schemas.errors import InvalidEvent, InvalidFrame, InvalidQuery, PenstockError
-from ...schemas.events import ALIASES, EventName, field_kinds, fields_of, stored_name
+from ...schemas.events import ALIASES, EventName, field_kinds, fields_of
+from ...schemas.fields import stored_name
 from ...schemas.frames import MAGIC, FrameHeader, encode_frame
 from ...schemas.ports import Receipt
 from ..core.columns import integers

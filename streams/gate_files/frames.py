@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ...schemas.errors import InvalidFrame
-from ...schemas.events import EventName, FieldSpec, fields_of, stored_name
+from ...schemas.events import EventName, fields_of
+from ...schemas.fields import FieldSpec, stored_name
 from ...schemas.frames import split_frames
 from ..core.decode import decode_frame
 from .reading import InvalidFile, NoFile, Row, Rows, read_bytes, suffix_of

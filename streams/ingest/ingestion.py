@@ -26,9 +26,10 @@ from ..core.delta import Collector, Delta, Source
 from ..core.ingest import DAY_US, TABLES, Flush
 from ..core.intake import Intake
 from ..core.slices import Combos
+from ..storage.counter import coverage_of
 from ..storage.publish import coverage_rows, event_rows, ledger_rows, quarantine_rows
 from ..storage.readback import ledger_cuts
-from ..storage.recovery import coverage_of, known_slices, new_tracker, recover_boots
+from ..storage.recovery import known_slices, new_tracker, recover_boots
 from ..storage.store import Store
 
 COUNTED: tuple[EventName, ...] = ("request", "step")

@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ..core.boots import Boot, Intervals, LedgerEntry
+from ..core.boots import Boot, LedgerEntry
 from ..core.delta import Cuts
+from ..core.intervals import Intervals
 from ..core.pipeline import WindowRows
 from ..core.shard import Shard
 from ..core.shards import Takes

@@ -9,15 +9,12 @@ nothing.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from ...schemas.cluster import rendered
 from ...schemas.config import Configuration
-from ...schemas.events import EventName
-from ..core import metrics as m
-from ..core.boots import Boot, BootTracker, LedgerEntry, Losses, Presence, anonymous_boot
-from ..core.counting import counted
+from ..core.boots import Boot, Losses, Presence, anonymous_boot
 from ..core.delta import Cuts, Source
 from ..core.fleet import Fleet
 from ..core.ingest import DAY_US, TABLES
@@ -25,27 +22,22 @@ from ..core.pipeline import Pipeline
 from ..core.shard import Shard
 from ..core.shards import SHARD_SQL, taker
 from ..core.slices import DIMENSIONS, Combos, SliceRegistry, stored_slice
-from ..core.tally import measure_feedback
-from ..core.tiles import CELL_S, PANE_S, SECOND_US, Span
+from ..core.tiles import PANE_S, SECOND_US, Span
+from ..core.tracker import BootTracker
 from ..core.windows import MINUTE
+from .counter import Configured, RowCounter
 from .migrate import cluster_of
 from .publish import OFFSET_BITS, OFFSET_MASK
 from .readback import (
-    joined_feedback_between,
     ledger_above,
-    ledger_between,
     ledger_cuts,
     panes_touched,
-    rows_above,
-    rows_between,
     stored_boots,
     tile_loader,
 )
 from .store import Store
 
 PANES_KEPT_S = 47 * 3600  # an hour less than panes of 10 s are kept
-KINDS: tuple[EventName, ...] = ("request", "step")
-Configured = Sequence[m.Threshold | m.CostScore]
 
 
 def new_tracker(configuration: Configuration) -> BootTracker:
@@ -143,7 +135,7 @@ def recover_shard(
             {"days": configuration.time.feedback_days},
         )
     )
-    counter = _Counter(store, configured, applied)
+    counter = RowCounter(store, configured, applied)
     if checkpoint is None:
         counter.count(pipeline, 0, None)
         return shard
@@ -152,22 +144,36 @@ def recover_shard(
     pipeline.resume(checkpoint.closed_s, _oldest_s(store, number), checkpoint.stale_s)
     open_from_s = checkpoint.closed_s // PANE_S * PANE_S
     touched = losses | panes_touched(store, checkpoint.cuts, applied, open_from_s)
-    # Whole minutes, because panes of 10 s are not kept for as long as rows may come late; the last
-    # one too, where the process was away so long that its panes may be gone.
-    minutes = {start // MINUTE * MINUTE for start in touched if start < open_from_s}
-    if now_us // SECOND_US - open_from_s > PANES_KEPT_S and open_from_s % MINUTE:
-        minutes.add(open_from_s // MINUTE * MINUTE)
-    for start_s in sorted(minutes):
+    for start_s in _minutes(touched, open_from_s, now_us):
         end_s = min(start_s + MINUTE, open_from_s)
         scratch = Pipeline(pipeline.combos, fleet, loader)
         counter.count(scratch, start_s, end_s)
-        for pane in (Span(PANE_S, at) for at in range(start_s, end_s, PANE_S)):
-            tile = scratch.drain(pane)
-            if len(tile) or pane.start_s in touched:
-                pipeline.replace(pane, tile)
+        _replace_panes(pipeline, scratch, range(start_s, end_s, PANE_S), touched)
     counter.count_late(pipeline, checkpoint.cuts)
     counter.count(pipeline, open_from_s, None)
     return shard
+
+
+def _minutes(touched: Collection[int], open_from_s: int, now_us: int) -> list[int]:
+    """Starts of the closed minutes to count again, ascending.
+
+    Whole minutes, because panes of 10 s are not kept for as long as rows may come late; the last one
+    too, where the process was away so long that its panes may be gone.
+    """
+    minutes = {start // MINUTE * MINUTE for start in touched if start < open_from_s}
+    if now_us // SECOND_US - open_from_s > PANES_KEPT_S and open_from_s % MINUTE:
+        minutes.add(open_from_s // MINUTE * MINUTE)
+    return sorted(minutes)
+
+
+def _replace_panes(
+    pipeline: Pipeline, recount: Pipeline, starts_s: Iterable[int], touched: Collection[int]
+) -> None:
+    """Replace closed panes by what was counted; by an empty one only where something touched it."""
+    for pane in (Span(PANE_S, at) for at in starts_s):
+        tile = recount.drain(pane)
+        if len(tile) or pane.start_s in touched:
+            pipeline.replace(pane, tile)
 
 
 def _checkpoint(store: Store, number: int) -> _Checkpoint | None:
@@ -263,65 +269,6 @@ def _delete(store: Store, statement: str) -> None:
     """Delete rows; on a cluster, from the tables behind the distributed ones."""
     for rendering in rendered(statement, cluster_of(store)):
         store.command(rendering)
-
-
-class _Counter:
-    """Counts stored rows, feedback and coverage again, as far as they were applied."""
-
-    def __init__(self, store: Store, configured: Configured, applied: Cuts) -> None:
-        self._store = store
-        self._configured = configured
-        self._applied = applied
-
-    def count(self, pipeline: Pipeline, start_s: int, end_s: int | None) -> None:
-        """Count a stretch of event time into open tiles."""
-        for kind in KINDS:
-            table = rows_between(self._store, kind, start_s, end_s, self._applied)
-            if table.num_rows:
-                placed = counted(pipeline.combos, kind, table, self._configured)
-                pipeline.count(
-                    {span: placed[span] for span in placed if not _is_closed(pipeline, span)}
-                )
-        feedback = joined_feedback_between(self._store, start_s, end_s, self._applied)
-        if feedback.num_rows:
-            measured = measure_feedback(feedback)
-            pipeline.count(
-                counted(pipeline.combos, "request", feedback, self._configured, measured)
-            )
-        change = coverage_of(ledger_between(self._store, start_s, end_s, self._applied))
-        for losses in pipeline.fleet.losses().values():
-            change.update(
-                {
-                    (pane, metric): value
-                    for (pane, metric), value in losses.items()
-                    if pane >= start_s and (end_s is None or pane < end_s)
-                }
-            )
-        pipeline.cover(change)
-
-    def count_late(self, pipeline: Pipeline, after: Cuts) -> None:
-        """Rows above the checkpoint's cuts whose cell is closed count in the cell that closes next."""
-        for kind in KINDS:
-            table = rows_above(self._store, kind, after, self._applied)
-            if table.num_rows:
-                placed = counted(pipeline.combos, kind, table, self._configured)
-                pipeline.count(
-                    {span: placed[span] for span in placed if _is_closed(pipeline, span)}
-                )
-
-
-def _is_closed(pipeline: Pipeline, span: Span) -> bool:
-    """Whether a span is a cell that was published."""
-    closed_s = pipeline.closed_s
-    return span.length_s == CELL_S and closed_s is not None and span.end_s <= closed_s
-
-
-def coverage_of(entries: Sequence[LedgerEntry]) -> Counter[tuple[int, int]]:
-    """What frames add to the fleet's counters, losses apart."""
-    change: Counter[tuple[int, int]] = Counter()
-    for entry in entries:
-        change.update(entry.coverage())
-    return change
 
 
 def remove_unacknowledged(store: Store, partition: int) -> int:

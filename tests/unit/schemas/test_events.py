@@ -7,15 +7,8 @@ from pathlib import Path
 
 import pytest
 from penstock.schemas import jsonschema
-from penstock.schemas.events import (
-    ALIASES,
-    EVENT_TYPES,
-    SCALES,
-    EventName,
-    field_kinds,
-    fields_of,
-    stored_name,
-)
+from penstock.schemas.events import ALIASES, EVENT_TYPES, EventName, field_kinds, fields_of
+from penstock.schemas.fields import SCALES, stored_name
 
 DOCS = Path(__file__).parents[3] / "docs"
 EVENTS: list[EventName] = list(EVENT_TYPES)

@@ -13,8 +13,9 @@ from typing import Any
 
 from penstock.schemas.config import Configuration
 from penstock.schemas.topics import DEAD_LETTERS, EVENTS
-from penstock.streams.core.boots import NOTES, LedgerEntry
+from penstock.streams.core.boots import LedgerEntry
 from penstock.streams.core.pipeline import Pipeline
+from penstock.streams.core.tracker import NOTES
 from penstock.streams.dead_letters.seal import Sealer
 from penstock.streams.evaluator import Evaluator
 from penstock.streams.ingest.ingestor import Ingestor, IngestorSettings

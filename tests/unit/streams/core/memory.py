@@ -26,6 +26,7 @@ from penstock.streams.gates import judge as judge_module
 from penstock.streams.ingest import ingestion as ingestion_module
 from penstock.streams.signals import signals as signals_module
 from penstock.streams.signals import spend as spend_module
+from penstock.streams.storage import counter as counter_module
 from penstock.streams.storage import recount as recount_module
 from penstock.streams.storage import recovery as recovery_module
 from penstock.streams.storage.publish import tiles_from
@@ -371,6 +372,7 @@ class MemoryStore:
         """What the shells read back is answered from here."""
         with contextlib.ExitStack() as stack:
             for module in (
+                counter_module,
                 recovery_module,
                 evaluator_module,
                 ingestion_module,

@@ -10,15 +10,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from penstock.schemas.errors import InvalidFrame
-from penstock.schemas.events import (
-    EVENT_TYPES,
-    SCALES,
-    EventName,
-    FieldSpec,
-    Kind,
-    fields_of,
-    stored_name,
-)
+from penstock.schemas.events import EVENT_TYPES, EventName, fields_of
+from penstock.schemas.fields import SCALES, FieldSpec, Kind, stored_name
 from penstock.schemas.frames import FrameHeader, encode_frame, open_frame
 from penstock.streams.core.decode import ARROW_TYPES, Batch, decode_frame
 

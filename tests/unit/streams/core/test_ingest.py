@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from penstock.schemas.frames import FrameHeader, encode_frame
 from penstock.streams.core import metrics as m
-from penstock.streams.core.boots import BootTracker
 from penstock.streams.core.decode import Batch, decode_frame
 from penstock.streams.core.ingest import Arrival, Flush
 from penstock.streams.core.intake import Intake
 from penstock.streams.core.json_events import Rejected, read_json
 from penstock.streams.core.slices import Combos, SliceRegistry
+from penstock.streams.core.tracker import BootTracker
 
 S = 1_000_000
 START_US = 1_767_225_600 * S

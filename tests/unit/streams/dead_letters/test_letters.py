@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from penstock.schemas.errors import (
     InvalidQuery,
 )
-from penstock.streams.core.boots import BootTracker
 from penstock.streams.core.ingest import Arrival, Flush
 from penstock.streams.core.json_events import read_json
+from penstock.streams.core.tracker import BootTracker
 from penstock.streams.dead_letters.letters import (
     Filters,
     LetterId,

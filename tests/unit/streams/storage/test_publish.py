@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-from penstock.streams.core.boots import BootTracker, LedgerEntry
+from penstock.streams.core.boots import LedgerEntry
 from penstock.streams.core.pipeline import WindowRows
 from penstock.streams.core.slices import Slice, SliceRegistry, stored_slice
 from penstock.streams.core.tiles import EMPTY, Span, merge, tile_of
+from penstock.streams.core.tracker import BootTracker
 from penstock.streams.core.windows import rows_of
 from penstock.streams.storage.publish import (
     coverage_rows,

@@ -15,7 +15,6 @@ from penstock.streams.core.alerts.moment import Panes
 from penstock.streams.core.alerts.signals import SignalReading
 from penstock.streams.core.alerts.transition import Transition
 from penstock.streams.core.alerts.watch import counters_for_rules
-from penstock.streams.core.boots import BootTracker
 from penstock.streams.core.counting import counted
 from penstock.streams.core.decode import decode_frame
 from penstock.streams.core.fleet import Fleet
@@ -25,6 +24,7 @@ from penstock.streams.core.pipeline import Closing, Pipeline, WindowRows
 from penstock.streams.core.slices import DIMENSIONS, Combos, SliceRegistry
 from penstock.streams.core.tally import measure_feedback
 from penstock.streams.core.tiles import SECOND_US
+from penstock.streams.core.tracker import BootTracker
 from penstock.tests.unit.streams.core.world import Sent
 
 START_S = 1_767_225_600

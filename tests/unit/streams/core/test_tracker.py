@@ -6,16 +6,10 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 from penstock.streams.core import metrics as m
-from penstock.streams.core.boots import (
-    ANONYMOUS,
-    KEYED_US,
-    STRAGGLER_US,
-    BootTracker,
-    Intervals,
-    LedgerEntry,
-    pane_of,
-)
+from penstock.streams.core.boots import ANONYMOUS, LedgerEntry, pane_of
 from penstock.streams.core.fleet import Fleet
+from penstock.streams.core.intervals import Intervals
+from penstock.streams.core.tracker import KEYED_US, STRAGGLER_US, BootTracker
 
 S = 1_000_000
 DAY = 86_400 * S
