@@ -16,7 +16,7 @@ from penstock.tests.unit.streams.core.kafka_world import PARTITIONS, KafkaWorld,
 from penstock.tests.unit.streams.core.memory import MemoryStore
 from penstock.tests.unit.streams.core.scenarios import Scenario, Shape
 
-EXAMPLES = int(os.environ.get("PENSTOCK_EXAMPLES", "16"))
+EXAMPLES = int(os.environ.get("PENSTOCK_EXAMPLES", "8"))
 HORIZON_S = 60
 NOW_US = 1_780_000_000 * SECOND_US
 
