@@ -1,7 +1,8 @@
-"""`penstock demo --fault`: the hour with faults in it, the alerts that they raise, and whether they are right.
+"""`penstock demo --fault`: the hour with faults in it, its alerts, and whether they are right.
 
 The rules are those of the catalogue, with the numbers of this service where it has its own. Everything
-that fires is compared with what the faults must fire: too many alerts are as wrong as too few.
+that fires is compared with what the faults must fire: too many alerts are as wrong as too few, and so
+are alerts whose explanation does not name what went wrong.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ import math
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from .demo import DemoOptions, browse, demo_folder
-from .demo_faults_view import WORDS, FaultView, FiredAlert
+from .demo_expected import expected
+from .demo_faults_view import FaultView, FiredAlert
 from .demo_server import Api, DemoFailed, Server, each_second, parse_us, running_server
 from .producers.faults import FaultName
 from .producers.fleet import Rehearsal, rehearse
@@ -26,43 +27,8 @@ REFERENCE = "usual-routes"
 STEP_EVERY = 10
 TURN_S = 50.0  # every insert costs the same, so longer turns are cheaper; a minute would be too far apart
 _SETTLE_S = 180.0
+_EXPLAINED_S = 60.0
 _MINUTE_US = 60_000_000
-
-EXPECTED: Mapping[FaultName, Mapping[str, str]] = {
-    "slow": {
-        "llm-latency-p95-high": "decoding takes twice as long, and most of the latency is decoding",
-        "latency-degraded": "twice what it was half an hour ago",
-        "gpu-utilization-high": "the device waits for the host a smaller part of each step",
-    },
-    "errors": {
-        "error-rate-high": "15 % of the requests fail",
-        "error-rate-critical": "more than 5 % do",
-        "error-rate-very-high": "more than 10 % do",
-        "success-rate-low": "fewer than 95 % succeed",
-        "errors-spike": "more than ten times as many as half an hour ago",
-        "slo-burn-rate": "98 % were promised, and the budget burns faster than it may",
-        "error-budget-low": "the month so far is this hour, and its budget is gone within minutes",
-        "slo-breached": "the same, a few minutes later",
-    },
-    "safety": {"safety-violations": "3 % of the answers carry a safety flag"},
-    "cost": {"cost-per-1k-tokens-jump": "tokens cost 1.6 times as much"},
-    "drift": {"data-drift": "the routes that requests take have changed"},
-    "outage": {
-        "no-healthy-replicas": "every worker says that its engine is down",
-        "replicas-degraded": "fewer are healthy than are wanted",
-        "throughput-low": "nothing is answered",
-        "token-throughput-low": "no token is generated",
-        "deadman-requests": "no request for five minutes",
-        "deadman-model": "none for ten minutes, and there is one model",
-    },
-    "silent-worker": {"workers-lost": "one of five workers says nothing any more"},
-}
-"""Per fault, the rules that must fire, each once, and why; nothing else may."""
-
-
-def expected(faults: Iterable[FaultName]) -> dict[str, str]:
-    """Rules that must fire, and why."""
-    return {rule: why for name in faults for rule, why in EXPECTED[name].items()}
 
 
 def fault_config(healthy: Rehearsal) -> str:
@@ -140,11 +106,23 @@ class FaultResult:
         return sorted((Counter(alert.rule for alert in self.fired) - wanted).elements())
 
     @property
+    def unexplained(self) -> list[str]:
+        """Alerts that should have fired and did, whose explanation is not there or says something else."""
+        wanted = expected(self.faults)
+        found = []
+        for alert in self.fired:
+            lacking = wanted[alert.rule].lacks(alert.said) if alert.rule in wanted else []
+            if lacking:
+                said = f"does not say {', '.join(map(repr, lacking))}"
+                found.append(f"{alert.rule}: {said if alert.said else 'there is none'}")
+        return sorted(found)
+
+    @property
     def exit_code(self) -> int:
-        """0 where exactly the matching alerts fired, 1 where others did, 4 where events were lost."""
+        """0 where exactly the matching alerts fired, rightly explained; 4 where events were lost; else 1."""
         if not self.complete:
             return 4
-        return 1 if self.missing or self.unexpected else 0
+        return 1 if self.missing or self.unexpected or self.unexplained else 0
 
     def document(self) -> dict[str, Any]:
         """What --json prints."""
@@ -153,9 +131,10 @@ class FaultResult:
             "emitted": self.emitted,
             "stored": self.stored,
             "alerts": [asdict(alert) for alert in self.fired],
-            "expected": sorted(expected(self.faults)),
+            "expected": {rule: item.names for rule, item in sorted(expected(self.faults).items())},
             "missing": self.missing,
             "unexpected": self.unexpected,
+            "unexplained": self.unexplained,
         }
 
 
@@ -205,7 +184,8 @@ def run_fault_demo(faults: tuple[FaultName, ...], options: DemoOptions) -> Fault
             )
         if options.as_json:
             sys.stdout.write(json.dumps(result.document()) + "\n")
-        view.told(result.fired, expected(faults), result.missing, result.unexpected)
+        reasons = {rule: item.why for rule, item in expected(faults).items()}
+        view.told(result.fired, reasons, result.missing, result.unexpected, result.unexplained)
         view.closed(summary, result.stored, result.url, result.pid)
         return result
 
@@ -222,7 +202,7 @@ def _replay(
     def settle(summary: ReplaySummary) -> None:
         # While the workers are still there: without them everything falls silent, rightly.
         wait_evaluated(server, summary)
-        fired.extend(fired_alerts(server))
+        fired.extend(explained_alerts(server))
 
     with view.live(), each_second(look):
         summary = run_replay(replay, view.progress, settle=settle)
@@ -266,10 +246,22 @@ def fired_alerts(api: Api) -> list[FiredAlert]:
     return sorted(found, key=lambda alert: (alert.fired, alert.rule))
 
 
-def markdown() -> str:
-    """The table of docs/demo.md: faults, what goes wrong, rules that must fire and why."""
-    lines = []
-    for fault, rules in EXPECTED.items():
-        told = "; ".join(f"`{rule}`: {why}" for rule, why in rules.items())
-        lines.append(f"| `{fault}` | {WORDS[fault]} | {told} |")
-    return "\n".join(lines)
+def explained_alerts(api: Api, patience_s: float = _EXPLAINED_S) -> list[FiredAlert]:
+    """The same, once what changed was found out for each of them, which a thread of the server does.
+
+    Args:
+        api: of the server.
+        patience_s: after it, alerts are told as they are.
+    """
+    deadline = time.monotonic() + patience_s
+    while True:
+        fired = fired_alerts(api)
+        if all(alert.explanation for alert in fired) or time.monotonic() > deadline:
+            break
+        time.sleep(0.25)
+    return [
+        replace(alert, sentences=tuple(told["sentences"]))
+        if (told := api.get(f"/v1/alerts/{alert.id}")["explained"])
+        else alert
+        for alert in fired
+    ]

@@ -34,26 +34,46 @@ class FiredAlert:
     """An alert that fired, as the API tells it; times in ISO 8601.
 
     Attributes:
+        id: of the episode.
         rule: id of its rule.
         severity: of the rule.
         state: firing, or resolved since.
         fired: when it fired.
         text: what a message about it says.
         labels: of the alert.
+        explanation: what changed, in one line; empty until it is found out.
+        sentences: the same at length, where it was asked for.
     """
 
+    id: str
     rule: str
     severity: str
     state: str
     fired: str
     text: str
     labels: Mapping[str, str]
+    explanation: str = ""
+    sentences: tuple[str, ...] = ()
+
+    @property
+    def said(self) -> str:
+        """Everything that explains it."""
+        return "\n".join(filter(None, (self.explanation, *self.sentences)))
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> FiredAlert:
         """From an answer of GET /v1/alerts."""
         text = row["annotations"].get("summary") or row["text"]
-        return cls(row["rule"], row["severity"], row["state"], row["fired"], text, row["labels"])
+        return cls(
+            row["id"],
+            row["rule"],
+            row["severity"],
+            row["state"],
+            row["fired"],
+            text,
+            row["labels"],
+            row["explanation"] or "",
+        )
 
 
 class FaultView(View):
@@ -93,18 +113,21 @@ class FaultView(View):
         expected: Mapping[str, str],
         missing: Sequence[str],
         unexpected: Sequence[str],
+        unexplained: Sequence[str],
     ) -> None:
-        """The alerts in the order in which they fired, and what was expected."""
+        """The alerts in the order in which they fired, what explains them, and what was expected."""
         if fired:
-            self.say(fired_table(fired, "alerts that fired, in this order"))
+            self.say(fired_table(fired, "alerts that fired, in this order", explained=True))
         if expected:
             self.say(expected_table(expected, missing, f"expected of {self._named}"))
-        if missing or unexpected:
-            wrong = [f"did not fire: {rule}" for rule in missing]
-            wrong += [f"should not have fired: {rule}" for rule in unexpected]
+        wrong = [f"did not fire: {rule}" for rule in missing]
+        wrong += [f"should not have fired: {rule}" for rule in unexpected]
+        wrong += [f"explanation of {text}" for text in unexplained]
+        if wrong:
             self.say(Text("\n" + "\n".join(wrong), "bold red"))
         else:
-            right = "exactly the matching alerts fired, each once" if expected else "no alert fired"
+            right = "exactly the matching alerts fired, each once, with the right explanation"
+            right = right if expected else "no alert fired"
             self.say(Text(f"\n{right}", "bold green"))
 
     def closed(self, summary: ReplaySummary, stored: int, url: str, pid: int | None) -> None:
@@ -135,18 +158,19 @@ def expected_table(expected: Mapping[str, str], missing: Sequence[str], title: s
     return table
 
 
-def fired_table(fired: Sequence[FiredAlert], title: str) -> Table:
-    """One line per alert: event time, severity, rule, text."""
+def fired_table(fired: Sequence[FiredAlert], title: str, *, explained: bool = False) -> Table:
+    """Event time, severity, rule and text of each alert; if asked for, what changed below the text."""
     table = narrow_table(title)
     for name in ("fired", "severity", "rule"):
         table.add_column(name, no_wrap=True)
     table.add_column("text")
     for alert in fired:
-        ended = "" if alert.state == "firing" else f" ({alert.state})"
+        text = alert.text if alert.state == "firing" else f"{alert.text} ({alert.state})"
+        why = Text(f"\n{alert.explanation}" if explained and alert.explanation else "", "dim")
         table.add_row(
             alert.fired[11:19],
             Text(alert.severity, _COLOURS[alert.severity]),
             alert.rule,
-            alert.text + ended,
+            Text(text) + why,
         )
     return table

@@ -53,8 +53,20 @@ class MarkerAnswer(Strict):
     note: str
 
 
-class EngineAnswer(Strict):
-    """A gauge of the engine: mean per step."""
+class PartAnswer(Strict):
+    """Something that the value is made of: a phase, a type of error, a category."""
+
+    name: str = Field(examples=["decode_ms"])
+    unit: str
+    power: float = Field(
+        description="Share of the change that it explains; above 1 where others made up for it."
+    )
+    now: float
+    before: float | None
+
+
+class GaugeAnswer(Strict):
+    """A mean per request, or per step of the engine."""
 
     name: str = Field(examples=["queue_depth"])
     unit: str
@@ -76,8 +88,15 @@ class ExplanationAnswer(Strict):
     value: float | None
     value_before: float | None = Field(description="Sums are scaled to the length of `now`.")
     slices: list[SliceAnswer]
+    parts_of: str = Field(
+        description="What parts are: phase, error type, safety flag, or the series that drifted;"
+        " empty without any.",
+        examples=["phase"],
+    )
+    parts: list[PartAnswer]
     releases: list[MarkerAnswer]
-    engine: list[EngineAnswer]
+    requests: list[GaugeAnswer] = Field(description="Means per request.")
+    engine: list[GaugeAnswer] = Field(description="Means per step.")
 
 
 def lines(store: StoreReader, alerts: Sequence[str]) -> dict[str, str]:

@@ -65,7 +65,7 @@ class ReplayAnswer(Strict):
     gate: str
     epoch: int
     spec_hash: str
-    verdicts: int = Field(description="How many are stored.")
+    verdicts: int = Field(description="How many are stored of this version of the engine.")
     same: int = Field(description="How many of them are the same to the last byte.")
     differing: list[Differing] = Field(description="The others, at most 20.")
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from itertools import islice
 from typing import Annotated, Any
 
-import orjson
 from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
 from ..schemas.errors import NotFound
 from ..schemas.gates import LiveGate
 from ..schemas.ports import StoreReader
-from ..streams.core.gates.blocks import BLOCKS_SQL, Block, block_of
-from ..streams.core.gates.canonical import spec_hash
-from ..streams.core.gates.replay import replayed
+from ..streams.core.gate_history import START_SQL, TOLD_SQL, differing
+from ..streams.core.gates.blocks import BLOCKS_SQL, block_of
+from ..streams.core.gates.canonical import ENGINE, spec_hash
 from .answers import Answer
 from .gates_models import GateId, ReplayAnswer
-from .gates_verdicts import Verdicts
+from .gates_verdicts import Body, Verdicts
 from .parameters import Ask
 from .problems import described
 from .queries import BOUNDED
@@ -40,58 +41,52 @@ class Replay:
 
     def get(self, gate_id: GateId, ask: Annotated[ReplayAsk, Query()]) -> Response:
         """Every verdict that is stored of an epoch, computed again and compared to the last byte."""
-        spec = self._verdicts.gates.get(gate_id)
-        if spec is None:
-            raise NotFound(f"the configuration has no gate {gate_id!r}")
-        epoch, stored = self._stored(spec, ask.epoch)
-        again = {
-            at_us: orjson.dumps(verdict.to_dict()).decode()
-            for at_us, verdict in replayed(
-                spec, epoch, self._blocks(spec, epoch), self._start_us(spec, epoch)
+        spec = self._verdicts.known(gate_id)
+        epoch = self._newest(spec) if ask.epoch is None else ask.epoch
+        asked = {"gate": spec.id, "epoch": epoch, "hash": spec_hash(spec), "engine": ENGINE}
+        told = {row["at_us"]: row["sha256"] for row in self._query(TOLD_SQL, asked)}
+        if not told:
+            raise NotFound(
+                f"no verdict of gate {spec.id!r} is stored for epoch {epoch} under the specification "
+                f"and the engine in force; GET /v1/gates/{spec.id}/epochs lists its epochs"
             )
-        }
-        differing = [
-            {"stored": json.loads(text), "again": _parsed(again.get(at_us))}
-            for at_us, text in stored
-            if again.get(at_us) != text
-        ]
+        blocks = [block_of(row) for row in self._query(BLOCKS_SQL, asked | {"after": 0})]
+        starts = self._query(START_SQL, asked)
+        found = differing(spec, epoch, blocks, starts[0]["start_us"] if starts else None, told)
         return Answer(
             {
                 "gate": gate_id,
                 "epoch": epoch,
                 "spec_hash": spec_hash(spec),
-                "verdicts": len(stored),
-                "same": len(stored) - len(differing),
-                "differing": differing[:_MOST_SHOWN],
+                "verdicts": len(told),
+                "same": len(told) - len(found),
+                "differing": self._both(asked, dict(islice(found.items(), _MOST_SHOWN))),
             }
         )
 
-    def _stored(self, spec: LiveGate, epoch: int | None) -> tuple[int, list[tuple[int, str]]]:
-        rows = self._store.query(
-            "SELECT epoch, toUnixTimestamp64Micro(v.as_of) AS at_us, evidence"
-            " FROM penstock.verdicts AS v WHERE gate_id = {gate:String}"
-            f" AND spec_hash = {{hash:String}} ORDER BY epoch, v.as_of {BOUNDED}",
+    def _newest(self, spec: LiveGate) -> int:
+        rows = self._query(
+            "SELECT epoch FROM penstock.verdicts WHERE gate_id = {gate:String}"
+            " AND spec_hash = {hash:String} ORDER BY epoch DESC LIMIT 1",
             {"gate": spec.id, "hash": spec_hash(spec)},
         )
-        number = max((int(row["epoch"]) for row in rows), default=0) if epoch is None else epoch
-        mine = [(int(row["at_us"]), str(row["evidence"])) for row in rows if row["epoch"] == number]
-        if not mine:
-            raise NotFound(f"no verdict of gate {spec.id!r} is stored for epoch {number}")
-        return number, mine
+        return int(rows[0]["epoch"]) if rows else 0
 
-    def _blocks(self, spec: LiveGate, epoch: int) -> list[Block]:
-        asked = {"gate": spec.id, "epoch": epoch, "hash": spec_hash(spec), "after": 0}
-        return [block_of(row) for row in self._store.query(f"{BLOCKS_SQL} {BOUNDED}", asked)]
-
-    def _start_us(self, spec: LiveGate, epoch: int) -> int | None:
-        """Where an epoch began, as a stored state tells it."""
-        rows = self._store.query(
-            "SELECT JSONExtractInt(state, 'state', 'start_us') AS start_us FROM penstock.verdicts"
+    def _both(self, asked: Body, found: Mapping[int, str | None]) -> list[Body]:
+        """What is stored, and what was computed again."""
+        rows = self._query(
+            "SELECT toUnixTimestamp64Micro(v.as_of) AS at_us, evidence FROM penstock.verdicts AS v"
             " WHERE gate_id = {gate:String} AND epoch = {epoch:UInt32}"
-            f" AND spec_hash = {{hash:String}} AND state != '' ORDER BY as_of LIMIT 1 {BOUNDED}",
-            {"gate": spec.id, "epoch": epoch, "hash": spec_hash(spec)},
+            " AND toUnixTimestamp64Micro(v.as_of) IN {times:Array(Int64)} ORDER BY v.as_of",
+            asked | {"times": list(found)},
         )
-        return int(rows[0]["start_us"]) if rows else None
+        return [
+            {"stored": json.loads(row["evidence"]), "again": _parsed(found[row["at_us"]])}
+            for row in rows
+        ]
+
+    def _query(self, sql: str, asked: Body) -> list[Body]:
+        return self._store.query(f"{sql} {BOUNDED}", asked)
 
 
 def _parsed(text: str | None) -> Any:

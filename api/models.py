@@ -251,7 +251,9 @@ class VerdictAnswer(BaseModel):
     eta_s: float | None = Field(description="The same in seconds at the current traffic.")
     watermark: str = Field(examples=["2026-01-01T00:00:00Z"])
     as_of: str = Field(examples=["2026-01-01T00:00:00Z"])
-    epoch: int = Field(description="Counts up with each release or reset.")
+    epoch: int = Field(
+        description="Second of the marker that began it, 0 before any: grows with release and reset."
+    )
     spec_hash: str
     engine: str = Field(examples=["absolute-1"])
     digest: str = Field(description="SHA-256 of what the verdict states.")

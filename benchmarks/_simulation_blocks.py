@@ -1,4 +1,4 @@
-"""Latency quantiles and cost means: independent requests, and worker blocks of dependent ones.
+"""Latency quantiles: independent requests, and worker blocks of dependent ones.
 
 A stream is a sequence of periods. In each, every worker serves one block of requests whose log
 latency is an AR(1) series that goes on from block to block. Leaving out one worker, which a FAIL also
@@ -9,25 +9,20 @@ second bin of those the engine has.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from penstock.benchmarks._simulation_rules import LONG_STREAMS, mann_whitney
 from penstock.benchmarks._simulation_streams import FloatArray, IntArray
 from penstock.schemas.gates.metrics import BIN_SHARE
-from penstock.streams.core.gates.boundaries import MIN_BATCHES, RHO, one_sided_normal_logs
-from penstock.streams.core.gates.bounded import log_e_mean_above, log_e_mean_below
-from penstock.streams.core.gates.eprocess import BetaPrior, log_e_above, log_e_below
 from penstock.streams.core.gates.interface import fine_bins_of
-from penstock.streams.core.gates.mean_state import log_e_asymptotic
-from penstock.streams.core.gates.means import Margin, Moments, log_e_mean
 from penstock.streams.core.gates.quantiles import (
     FINITE,
-    PRIOR_COUNT,
     Shares,
     control_edges,
     edges_around,
+    least_blocks,
+    log_e_brackets,
     log_e_quantile,
 )
 from penstock.streams.core.gates.two_arm import Direction
@@ -43,7 +38,6 @@ BIN = LOG_GAMMA / BIN_SHARE
 _ANCHOR = int(fine_bins_of(np.array([1000.0]))[0])
 _EDGES = edges_around(_ANCHOR)
 _SCREEN = np.flatnonzero(np.abs(_EDGES - _ANCHOR) <= 64)[::16]
-COST_SIGMA, COST_CAP = 0.5, 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +52,7 @@ class Latency:
         slower: true ratio of all latencies, treatment over control.
         margin_bins: what is allowed, in whole bins.
         blocks: whether worker blocks are units.
+        stalls: chance that a block of control is all slow.
     """
 
     phi: float
@@ -67,6 +62,7 @@ class Latency:
     slower: float = 1.0
     margin_bins: int = 2
     blocks: bool = True
+    stalls: float = 0.0
 
     @property
     def share(self) -> float:
@@ -91,14 +87,14 @@ def first_periods(
             some = _near(treatment, control, latency, direction, undecided, max(alphas))
             pair = _streams(treatment, some), _streams(control, some)
             log_e = log_e_quantile(*pair, P95, direction, latency.blocks)
-            _note(found, direction, alphas, some, log_e, period)
+            note(found, direction, alphas, some, log_e, period)
     return found
 
 
 Found = dict[tuple[Direction, float], FloatArray]
 
 
-def _note(
+def note(
     found: Found,
     direction: Direction,
     alphas: list[float],
@@ -106,6 +102,7 @@ def _note(
     log_e: FloatArray,
     period: int,
 ) -> None:
+    """Keep the period in which these streams first decide."""
     for alpha in alphas:
         crossed = streams[log_e >= math.log(1 / alpha)]
         first = found[direction, alpha]
@@ -121,56 +118,28 @@ def _near(
     alpha: float,
 ) -> IntArray:
     """Those of the streams that cross the threshold at each of a few brackets."""
-    low, high = (treatment, control) if direction == "FAIL" else (control, treatment)
-    low, high = _at(low, streams, _SCREEN + 1), _at(high, streams, _SCREEN)
-    if latency.blocks:
-        p = np.asarray(P95)
-        log_e = log_e_mean_below(low.n, low.below, low.squares, p)
-        if direction == "FAIL":
-            log_e = _with_normal_mixture(log_e, low)
-        log_e = log_e + log_e_mean_above(high.n, high.below, high.squares, p)
-    else:
-        rate = round(1.0 - P95, 12)
-        prior = BetaPrior.around(rate, PRIOR_COUNT)
-        log_e = _by_counts(log_e_above, low, rate, prior) + _by_counts(
-            log_e_below, high, rate, prior
-        )
+    upper, lower = _SCREEN + 1, _SCREEN
+    at = (upper, lower) if direction == "FAIL" else (lower, upper)
+    pair = _at(treatment, streams, at[0]), _at(control, streams, at[1])
+    log_e = log_e_brackets(*pair, P95, direction, latency.blocks)
     return np.asarray(streams[log_e.min(axis=1) >= math.log(1 / alpha)], np.int64)
-
-
-def _with_normal_mixture(bets: FloatArray, low: Shares) -> FloatArray:
-    """What the engine adds to the bets of a FAIL from 30 blocks on, or more than that."""
-    mean = low.below / low.n
-    variance = np.maximum(low.squares / low.n - mean * mean, 0.0)
-    able = (low.n >= MIN_BATCHES) & (variance > 0)
-    spread = np.sqrt(np.where(able, variance, 1.0))
-    n = np.broadcast_to(low.n, mean.shape)
-    told = one_sided_normal_logs((n * P95 - low.below) / spread, n, RHO)
-    told = np.where(able, told, np.where(low.n >= MIN_BATCHES, np.inf, 0.0))
-    return np.asarray(np.logaddexp(bets, told) - math.log(2.0), np.float64)
 
 
 def _at(shares: Shares, streams: IntArray, edges: IntArray) -> Shares:
     picked = np.ix_(streams, edges)
-    return Shares(shares.n[streams], shares.below[picked], shares.squares[picked])
-
-
-def _by_counts(
-    test: Callable[..., FloatArray], shares: Shares, rate: float, prior: BetaPrior
-) -> FloatArray:
-    above, n = np.broadcast_arrays(shares.n - shares.below, shares.n)
-    return np.asarray(test(above.ravel(), n.ravel(), rate, prior).reshape(above.shape), np.float64)
+    least = shares.least[picked] if len(shares.least) > 1 else shares.least
+    return Shares(shares.n[streams], shares.below[picked], shares.squares[picked], least)
 
 
 def _streams(shares: Shares, streams: IntArray) -> Shares:
-    return Shares(shares.n[streams], shares.below[streams], shares.squares[streams])
+    return _at(shares, streams, np.arange(len(_EDGES)))
 
 
 def arms_of(rng: np.random.Generator, latency: Latency, streams: int) -> tuple[_Arm, _Arm]:
     """Treatment and control before the first period."""
     return (
-        _Arm(rng, latency, latency.workers[0], streams, math.log(latency.slower), 0),
-        _Arm(rng, latency, latency.workers[1], streams, 0.0, latency.margin_bins),
+        _Arm(rng, latency, latency.workers[0], streams, math.log(latency.slower), 0, 0.0),
+        _Arm(rng, latency, latency.workers[1], streams, 0.0, latency.margin_bins, latency.stalls),
     )
 
 
@@ -185,9 +154,11 @@ class _Arm:
         streams: int,
         shift: float,
         margin_bins: int,
+        stalls: float,
     ) -> None:
         self._rng, self._latency = rng, latency
         self._streams, self._workers = streams, workers
+        self._stalls = stalls
         edges = control_edges(_EDGES, margin_bins)
         log_x = pooled_quantile(latency) + (edges - _ANCHOR) * BIN - shift
         log_x[edges <= ZERO_BIN] = -np.inf
@@ -196,22 +167,28 @@ class _Arm:
         self._n = np.zeros((streams, 1))
         self._below = np.zeros((streams, len(_EDGES)))
         self._squares = np.zeros((streams, len(_EDGES)))
+        self._least = np.ones((streams, len(_EDGES)))
         self._last = [rng.standard_normal(streams) for _ in range(workers)]
 
     def next_period(self) -> Shares:
         """The sums after one more period."""
         for worker in range(self._workers):
             counts = self._counts(worker)
+            if self._stalls:
+                stalled = self._rng.random(self._streams) < self._stalls
+                counts[np.ix_(stalled, self._edges < np.inf)] = 0
             if self._latency.blocks:
                 share = counts / self._latency.requests
                 self._n += 1
                 self._below += share
                 self._squares += share * share
+                self._least = np.minimum(self._least, share)
             else:
                 self._n += self._latency.requests
                 self._below += counts
-        squares = self._squares if self._latency.blocks else self._below
-        return Shares(self._n, self._below, squares)
+        if not self._latency.blocks:
+            return Shares(self._n, self._below, self._below)
+        return Shares(self._n, self._below, self._squares, self._least)
 
     def _counts(self, worker: int) -> IntArray:
         """Requests of one block at or below each edge, shape (S, K)."""
@@ -261,70 +238,58 @@ def fixed_latency(slower: float, margin_bins: int, share: float, alpha: float) -
     return variance / (1 - share) * (reach / apart) ** 2
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """Streams of costs, log-normal and capped at 8 times the control's mean.
+def stalls_of(slower: float, margin_bins: int) -> float:
+    """Chance of a stall with which control's p95 is the treatment's over the margin, though it is not seen."""
+    return 1.0 - P95 / _beyond(slower, margin_bins)
 
-    Attributes:
-        dearer: mean of the treatment over that of the control.
-        margin: ratio that is allowed.
-        requests: of each arm between two looks; one block where blocks are units.
-        periods: looks.
-        blocks: whether worker blocks are units.
+
+def _beyond(slower: float, margin_bins: int) -> float:
+    """Share of control's requests at or below the treatment's p95 over the margin."""
+    z = float(norm.ppf(P95)) + (math.log(slower) - margin_bins * BIN) / SIGMA
+    return float(norm.cdf(z))
+
+
+def block_test(
+    rng: np.random.Generator, latency: Latency, streams: int, alpha: float
+) -> tuple[int, FloatArray]:
+    """A one-look normal test of block shares, planned with 80 % power: blocks of the treatment, and who fails.
+
+    It looks at the mean gap between the treatment's share above x and control's above x / m, at an x
+    halfway between the two quantiles, and who fails is of as many blocks of control.
     """
-
-    dearer: float
-    margin: float
-    requests: int
-    periods: int
-    blocks: bool = True
-
-
-def first_cost_periods(
-    rng: np.random.Generator, cost: Cost, streams: int, tests: dict[Direction, list[float]]
-) -> Found:
-    """As `first_periods`, for the mean of capped costs."""
-    found: Found = {
-        (direction, alpha): np.full(streams, np.inf)
-        for direction, alphas in tests.items()
-        for alpha in alphas
-    }
-    margin = Margin(ratio=cost.margin)
-    sums = np.zeros((2, 2, streams))
-    paired = np.zeros((streams, 3))
-    for period in range(1, cost.periods + 1):
-        blocks: list[FloatArray] = []
-        for arm, mean in enumerate((cost.dearer, 1.0)):
-            draws = rng.lognormal(-(COST_SIGMA**2) / 2, COST_SIGMA, (streams, cost.requests))
-            seen = np.minimum(mean * draws / COST_CAP, 1.0)
-            if cost.blocks:
-                seen = seen.mean(axis=1, keepdims=True)
-            sums[arm] += seen.sum(axis=1), (seen * seen).sum(axis=1)
-            blocks.append(seen[:, 0])
-        gap = blocks[0] - cost.margin * blocks[1]
-        paired += np.stack([np.ones(streams), gap, gap * gap], axis=1)
-        n = period * (1 if cost.blocks else cost.requests)
-        for direction, alphas in tests.items():
-            some = np.flatnonzero(np.isinf(found[direction, min(alphas)]))
-            pair = [_moments(n, *sums[arm][:, some]) for arm in (0, 1)]
-            log_e = log_e_mean(pair[0], pair[1], margin, direction, plain=True)
-            if cost.blocks and direction == "FAIL":
-                log_e = np.logaddexp(log_e, log_e_asymptotic(paired[some])) - math.log(2.0)
-            _note(found, direction, alphas, some, log_e, period)
-    return found
-
-
-def _moments(n: int, a: FloatArray, aa: FloatArray) -> Moments:
-    units = np.full(len(a), float(n))
-    return Moments(n=units, a=a, b=units, aa=aa, ab=a, bb=units)
-
-
-def fixed_cost(cost: Cost, alpha: float) -> float:
-    """Treatment requests of a one-look normal test of the mean at share 0.5 with 80 % power."""
-    relative = math.exp(COST_SIGMA**2) - 1
-    variance = relative * (cost.dearer**2 + cost.margin**2)
+    apart = (math.log(latency.slower) - latency.margin_bins * BIN) / SIGMA
+    z = float(norm.ppf(P95)) + apart / 2
+    planned = _block_shares(rng, latency, 4000, z, stalls=0.0)
+    gap = float((planned[0] - planned[1]).mean())
     reach = float(norm.isf(alpha) + norm.isf(0.2))
-    return variance * (reach / (cost.dearer - cost.margin)) ** 2
+    one, other = planned.var(axis=1).tolist()
+    scatter = one + other * latency.workers[0] / latency.workers[1]
+    n = max(math.ceil((reach / gap) ** 2 * scatter), 2)
+    treatment, control = _block_shares(rng, latency, streams * n, z, latency.stalls)
+    gaps = (treatment - control).reshape(streams, n)
+    spread = np.maximum(gaps.std(axis=1, ddof=1), 1e-12) / math.sqrt(n)
+    return n, np.where(gaps.mean(axis=1) >= norm.isf(alpha) * spread, 1.0, np.inf)
+
+
+def _block_shares(
+    rng: np.random.Generator, latency: Latency, blocks: int, z: float, stalls: float
+) -> FloatArray:
+    """Shares above of independent blocks, the treatment's and the control's, shape (2, blocks)."""
+    apart = (math.log(latency.slower) - latency.margin_bins * BIN) / SIGMA
+    out = np.zeros((2, blocks))
+    for arm, limit in enumerate((z - apart, z)):
+        start = rng.standard_normal(blocks)
+        series = autoregressive(rng, latency.phi, latency.requests, start)
+        out[arm] = (series > limit).mean(axis=1)
+    out[1, rng.random(blocks) < stalls] = 1.0
+    return out
+
+
+def fixed_blocks(normal: int, latency: Latency, alpha: float) -> float:
+    """Treatment's blocks of a fixed sample of 80 % power: the normal test's, or those of any valid one."""
+    beyond = _beyond(latency.slower, latency.margin_bins)
+    least = least_blocks(P95, beyond, alpha, 0.8) * latency.workers[0] / latency.workers[1]
+    return max(normal, least)
 
 
 def kayenta_on_points(rng: np.random.Generator, phi: float, streams: int) -> FloatArray:

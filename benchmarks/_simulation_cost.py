@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from penstock.benchmarks import _simulation_blocks as blocks
-from penstock.benchmarks._simulation_blocks import Cost, Found
+from penstock.benchmarks._simulation_blocks import Found
 from penstock.benchmarks._simulation_counts import ALPHAS, Run
+from penstock.benchmarks._simulation_means import Cost, bar_of, first_cost_periods
 from penstock.benchmarks._simulation_table import (
     EVER_FAIL,
     EVER_PASS,
@@ -25,7 +25,7 @@ AA, MARGIN, POWER = (
     "Cost: time to FAIL",
 )
 LEVELS = list(ALPHAS)
-STREAMS, POWER_STREAMS = 1000, 200
+STREAMS, POWER_STREAMS = 1000, 1000
 """Fewer than in other rows: every look at a mean takes its levels anew."""
 
 
@@ -34,11 +34,11 @@ def simulate(run: Run) -> Iterator[Row]:
     streams = min(run.streams, STREAMS)
     for at, blocks_of in enumerate((True, False)):
         cost = Cost(1.0, 1.0, 50, 60, blocks_of)
-        found = blocks.first_cost_periods(run.generator(12, at), cost, streams, {"FAIL": LEVELS})
+        found = first_cost_periods(run.generator(12, at), cost, streams, {"FAIL": LEVELS})
         yield from _ever(AA, cost, found, EVER_FAIL, three_errors)
         run.progress(f"{AA}: {_units(cost)}")
         cost = Cost(1.1, 1.1, 50, 60, blocks_of)
-        found = blocks.first_cost_periods(run.generator(17, at), cost, streams, {"PASS": LEVELS})
+        found = first_cost_periods(run.generator(17, at), cost, streams, {"PASS": LEVELS})
         yield from _ever(MARGIN, cost, found, EVER_PASS, lambda alpha, _: 100 * alpha)
         run.progress(f"{MARGIN}: {_units(cost)}")
     yield from time_to_fail(run)
@@ -52,12 +52,12 @@ def time_to_fail(run: Run) -> Iterator[Row]:
             step = 50 if blocks_of else 20 // (1 + at)
             cost = Cost(dearer, 1.05, step, 400 if blocks_of else 120, blocks_of)
             rng = run.generator(20, at, int(blocks_of))
-            found = blocks.first_cost_periods(rng, cost, streams, {"FAIL": LEVELS})
+            found = first_cost_periods(rng, cost, streams, {"FAIL": LEVELS})
             name = f"cost +{100 * dearer - 100:.0f} %, margin 5 %"
             units = f"treatment requests, judged as {_units(cost)}"
             for (_, alpha), first in found.items():
                 value, error = median(first * cost.requests, rng)
-                bar = 2 * blocks.fixed_cost(cost, alpha)
+                bar = bar_of(cost, alpha)
                 yield Row(
                     POWER, name, OURS, MEDIAN, value, error, first.size, units,
                     _horizon(cost), 0.5, alpha, bar,

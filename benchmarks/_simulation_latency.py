@@ -24,8 +24,9 @@ from penstock.benchmarks._simulation_table import (
 )
 from penstock.streams.core.gates.two_arm import Direction
 
-AA, MARGIN, POWER = (
+AA, STALLS, MARGIN, POWER = (
     "A/A: latency p95, no true difference",
+    "Latency p95: as much worse as is allowed, by stalls of control",
     "Latency p95: true ratio exactly at the margin",
     "Latency p95: time to FAIL",
 )
@@ -39,6 +40,7 @@ Bar = Callable[[float, int], float] | None
 def simulate(run: Run) -> Iterator[Row]:
     """Every row of this module."""
     yield from no_difference(run)
+    yield from unseen_stalls(run)
     yield from at_the_margin(run)
     yield from time_to_fail(run)
 
@@ -51,6 +53,7 @@ def no_difference(run: Run) -> Iterator[Row]:
         Latency(0.0, 100, 60, workers=(1, 9)),
         Latency(0.6, 100, 60),
         Latency(0.9, 200, 60),
+        Latency(0.6, 100, 60, workers=(1, 9)),
     ]
     for at, shape in enumerate(shapes):
         rng = run.generator(11, at)
@@ -105,15 +108,41 @@ def time_to_fail(run: Run) -> Iterator[Row]:
         found = blocks.first_periods(rng, shape, streams, {"FAIL": LEVELS})
         yield from _times(shape, f"p95 +{100 * slower - 100:.0f} %", found, planned, rng)
         run.progress(f"{POWER}: +{100 * slower - 100:.0f} % in requests")
-    for at, slower in enumerate((1.2, 1.45)):
-        planned = {alpha: blocks.fixed_latency(slower, 2, 0.5, alpha) for alpha in LEVELS}
-        shape = Latency(0.6, 100, 400, slower=slower)
+    yield from _in_blocks(run, streams)
+
+
+def _in_blocks(run: Run, streams: int) -> Iterator[Row]:
+    """As `time_to_fail` where worker blocks are units, and so they are of the fixed sample."""
+    for at, (slower, workers) in enumerate(
+        ((1.2, (1, 1)), (1.45, (1, 1)), (1.2, (1, 9)), (1.45, (1, 9)))
+    ):
+        shape = Latency(0.6, 100, 400, workers, slower)
         rng = run.generator(19, at)
+        planned = {}
+        for alpha in LEVELS:
+            normal, _ = blocks.block_test(rng, shape, streams, alpha)
+            planned[alpha] = 100 * blocks.fixed_blocks(normal, shape, alpha)
         found = blocks.first_periods(rng, shape, streams, {"FAIL": LEVELS})
-        # a block of AR(1) requests is worth fewer of them: (1 + phi) / (1 - phi)
-        worth = {alpha: n * (1 + shape.phi) / (1 - shape.phi) for alpha, n in planned.items()}
-        yield from _times(shape, f"p95 +{100 * slower - 100:.0f} %", found, worth, rng)
-        run.progress(f"{POWER}: +{100 * slower - 100:.0f} % in worker blocks")
+        yield from _times(shape, f"p95 +{100 * slower - 100:.0f} %", found, planned, rng)
+        run.progress(f"{POWER}: +{100 * slower - 100:.0f} % in worker blocks, {workers} workers")
+
+
+def unseen_stalls(run: Run) -> Iterator[Row]:
+    """Slower whenever anybody looks, and yet no worse: one of control's blocks in some is all slow."""
+    for at, slower in enumerate((1.2, 1.45)):
+        stalls = blocks.stalls_of(slower, 2)
+        shape = Latency(0.6, 100, 200, slower=slower, stalls=stalls)
+        name = f"+{100 * slower - 100:.0f} %, and {100 * stalls:.1f} % of control's blocks stall"
+        rng = run.generator(21, at)
+        found = blocks.first_periods(rng, shape, run.streams, {"FAIL": LEVELS})
+        for row in _ever(STALLS, shape, found, EVER_FAIL, three_errors):
+            yield replace(row, case=name)
+        for alpha in LEVELS:
+            n, failed = blocks.block_test(rng, shape, run.streams, alpha)
+            value, error = percent(np.isfinite(failed))
+            yield Row(STALLS, name, "normal test of blocks, once", "FAIL, %", value, error, failed.size,
+                      _units(shape), f"once, {n} blocks an arm", 0.5, alpha)  # fmt: skip
+        run.progress(f"{STALLS}: {name}")
 
 
 def _ever(section: str, shape: Latency, found: Found, measure: str, bar: Bar) -> Iterator[Row]:
@@ -134,8 +163,8 @@ def _times(
     for (_, alpha), first in found.items():
         value, error = median(first * shape.requests, rng)
         yield Row(POWER, f"{name}, AR(1) {shape.phi:g}", OURS, MEDIAN, value, error, first.size,
-                  f"treatment requests, judged as {_units(shape)}", _horizon(shape), 0.5, alpha,
-                  2 * planned[alpha])  # fmt: skip
+                  f"treatment requests, judged as {_units(shape)}", _horizon(shape),
+                  round(shape.share, 3), alpha, 2 * planned[alpha])  # fmt: skip
 
 
 def _name(shape: Latency) -> str:

@@ -4,8 +4,8 @@
     python benchmarks/gate_queries.py --quick      # 0.1 and 1 million, a minute
 
 Events, a month of verdicts of three gates and a year of release markers are made in SQL. The API runs
-in a process of its own over that store. Goals: p99 at most 25 ms, and the large store at most 1.5
-times the small one.
+in a process of its own over each store, and both are asked in turns, so that other work on the machine
+meets both. Goals: p99 at most 25 ms, and the large store at most 1.5 times the small one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ import sys
 import tempfile
 import time
 import urllib.request
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from penstock.api.app import build_app
@@ -33,6 +35,7 @@ VERDICTS = 30 * 8640  # one each ten seconds
 MARKERS = 500
 EVIDENCE = 1500  # bytes, as an answer of three metrics has
 BATCH = 10_000_000
+PATH = f"/v1/gates/{CONFIGURATION.gates[0].id}/verdict"
 
 
 def fill(folder: Path, events: int) -> None:
@@ -48,12 +51,13 @@ def fill(folder: Path, events: int) -> None:
             "'m', if(number % 10 = 0, 'canary', 'control'), 'ok', rand() % 2000000, now64(6), 1, "
             f"number FROM numbers({start}, {rows})"
         )
+    epoch = int(time.time())  # later than every marker
     for gate in CONFIGURATION.gates:
         store.command(
             "INSERT INTO penstock.verdicts_rows (gate_id, epoch, as_of, version, kind, verdict, "
-            f"action, evidence, spec_hash) SELECT '{gate.id}', {MARKERS}, "
+            f"action, evidence, spec_hash) SELECT '{gate.id}', {epoch}, "
             f"now64(6) - toIntervalSecond(10 * ({VERDICTS} - number)), 1, 'absolute', 'UNDECIDED', "
-            f'\'wait\', \'{{"verdict": "UNDECIDED", "action": "wait", "epoch": {MARKERS}, "evidence": '
+            f'\'wait\', \'{{"verdict": "UNDECIDED", "action": "wait", "epoch": {epoch}, "evidence": '
             f"[\"{'x' * EVIDENCE}\"]}}', '{spec_hash(gate)}' FROM numbers({VERDICTS})"
         )
     store.command(
@@ -73,17 +77,33 @@ def serve(folder: str, port: int) -> None:
     uvicorn.run(app, port=port, log_level="error", access_log=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Latencies in ms, ascending, of verdicts and of /health; CPU in ms per verdict."""
+@dataclass(slots=True)
+class Served:
+    """An API in a process of its own over a store of so many events.
 
-    verdicts: list[float]
-    health: list[float]
-    cpu_ms: float
+    Attributes:
+        verdicts, health: latencies in ms of verdicts, and of /health beside them.
+        cpu_s: CPU that the verdicts took.
+    """
+
+    events: int
+    port: int
+    pid: int
+    verdicts: list[float] = field(default_factory=list)
+    health: list[float] = field(default_factory=list)
+    cpu_s: list[float] = field(default_factory=list)
+
+    def measure(self, per_s: float, seconds: float) -> None:
+        """Ask for so long."""
+        self.health += asyncio.run(at_rate(self.port, "/health", per_s, seconds / 2))
+        before = cpu_s(self.pid)
+        self.verdicts += asyncio.run(at_rate(self.port, PATH, per_s, seconds))
+        self.cpu_s.append(cpu_s(self.pid) - before)
 
 
-def measure(events: int, seconds: float, per_s: float) -> Found:
-    """Ask over a store of so many events."""
+@contextmanager
+def served(events: int) -> Iterator[Served]:
+    """Fill a store and serve it."""
     spawned = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
@@ -95,41 +115,51 @@ def measure(events: int, seconds: float, per_s: float) -> Found:
         server = spawned.Process(target=serve, args=(folder, port))
         server.start()
         try:
-            path = f"/v1/gates/{CONFIGURATION.gates[0].id}/verdict"
             for _ in range(300):
                 try:
-                    urllib.request.urlopen(f"http://127.0.0.1:{port}{path}").close()
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}{PATH}").close()
                     break
                 except OSError:
                     time.sleep(0.2)
-            health = asyncio.run(at_rate(port, "/health", per_s, seconds / 2))
-            asyncio.run(at_rate(port, path, per_s, 3))  # warm
-            before = cpu_s(server.pid or 0)
-            verdicts = asyncio.run(at_rate(port, path, per_s, seconds))
-            cpu_ms = 1000 * (cpu_s(server.pid or 0) - before) / len(verdicts)
-            return Found(verdicts, health, cpu_ms)
+            asyncio.run(at_rate(port, PATH, 20, 3))  # warm
+            yield Served(events, port, server.pid or 0)
         finally:
             server.terminate()
             server.join()
+
+
+def show(found: Served, per_s: float) -> float:
+    """Print what was found of one store; the 99th percentile of a verdict in ms."""
+    verdicts, health = sorted(found.verdicts), sorted(found.health)
+    p99 = quantile(verdicts, 0.99)
+    cpu_ms = 1000 * sum(found.cpu_s) / len(verdicts)
+    print(
+        f"{found.events:,} events, {len(verdicts):,} questions at {per_s:g}/s: median "
+        f"{quantile(verdicts, 0.5):.1f} ms, p99 {p99:.1f} ms (goal 25), worst {verdicts[-1]:.1f} ms; "
+        f"CPU of the server {cpu_ms:.2f} ms each"
+    )
+    print(f"  /health beside it: p99 {quantile(health, 0.99):.1f} ms", flush=True)
+    return p99
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--rate", type=float, default=100)
+    parser.add_argument("--rounds", type=int, default=6, help="of each store, in turns")
     asked = parser.parse_args()
-    small, large, seconds = (100_000, 1_000_000, 10) if asked.quick else (10**6, 10**8, 60)
-    p99 = []
-    for events in (small, large):
-        found = measure(events, seconds, asked.rate)
-        p99.append(quantile(found.verdicts, 0.99))
-        print(
-            f"  {asked.rate:g} questions/s for {seconds} s: median {quantile(found.verdicts, 0.5):.1f}"
-            f" ms, p99 {p99[-1]:.1f} ms (goal 25), worst {found.verdicts[-1]:.1f} ms; "
-            f"CPU of the server {found.cpu_ms:.2f} ms each"
-        )
-        print(f"  /health beside it: p99 {quantile(found.health, 0.99):.1f} ms", flush=True)
-    print(f"  p99, large over small: {p99[1] / p99[0]:.2f} (goal at most 1.5)")
+    small, large, seconds = (100_000, 1_000_000, 3) if asked.quick else (10**6, 10**8, 10)
+    with ExitStack() as stack:
+        stores = [stack.enter_context(served(events)) for events in (small, large)]
+        for turn in range(asked.rounds):
+            for one in stores if turn % 2 == 0 else reversed(stores):
+                one.measure(asked.rate, seconds)
+    p99 = [show(one, asked.rate) for one in stores]
+    medians = [quantile(sorted(one.verdicts), 0.5) for one in stores]
+    print(
+        f"large over small: p99 {p99[1] / p99[0]:.2f} (goal at most 1.5), "
+        f"median {medians[1] / medians[0]:.2f}"
+    )
     sys.exit(0 if max(p99) <= 25 and p99[1] <= 1.5 * p99[0] else 1)
 
 

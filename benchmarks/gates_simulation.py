@@ -45,7 +45,18 @@ Every stream is looked at after every pane, by our e-processes and, on the same 
 use today. ± is one standard error. Panes last 10 s. `bar` is the largest value that is allowed: for
 verdicts that would be wrong, the stated error rate (and three standard errors for FAIL); for errors, the
 fixed sample of a one-look z-test with 80 % power, planned by each arm's own variance, at shares up to
-0.1; for latency and cost, twice that. A bar that is not met says so.
+0.1; for latency and cost, twice a fixed sample of the same units. A bar that is not met says so.
+
+What a fixed sample of latency or cost is:
+
+- by request, that of the normal test with 80 % power; of cost no smaller than any valid test's;
+- p95 in worker blocks, a normal test's blocks or, if more, the fewest with which *any* test of that level
+  has 80 % power. A block of control is at most entirely below x, which is worth log(1 / 0.95): if one block
+  in 24 stalled and none of them was seen yet, a treatment 45 % slower would be no worse. The normal test of
+  3 to 18 blocks takes what it did not see for impossible; "as much worse as is allowed, by stalls of
+  control" shows what becomes of its error rate. With nine workers in control blocks come nine times as fast;
+- cost in worker blocks, a normal test's blocks, and at least the 30 without which the asymptotic sequence
+  is no test.
 
 - *z-test, repeated*: a two-proportion z-test, one-sided, asked again at every pane.
 - *z-test, once*: looked at once at its planned size. Where few bad units are expected its true error rate

@@ -63,7 +63,7 @@ def demo(ctx: click.Context, /, faults: tuple[str, ...], exit_code: bool, **opti
     """Replay a real hour of LLM traffic with a canary, and get the verdict.
 
     With --fault something goes wrong instead, and the exit code is 1 unless exactly the matching alerts
-    fired. Where not everything that was emitted is stored, it is 4.
+    fired and are explained rightly. Where not everything that was emitted is stored, it is 4.
 
     \b
     Example:

@@ -151,11 +151,17 @@ def _of_costs(costs: Costs, watched: set[SignalId]) -> Iterator[AlertRule]:
         if ("spend_limit", limit.id) not in watched:
             rule_id, who = f"{limit.id}.spend-limit", f"{{{{ labels.{limit.by} }}}}"
             summary = f"{who}: {{{{ value }}}}"
-            yield _rule(rule_id, "cost", "spend_limit", limit.id, "warning", 0, summary)
+            yield _rule(
+                rule_id, "cost", "spend_limit", limit.id, "warning", 0, summary,
+                runbook="docs/runbooks/spend-limit.md",
+            )  # fmt: skip
     for forecast in costs.forecasts:
         if ("capacity", forecast.id) not in watched:
             rule_id, summary = f"{forecast.id}.capacity", f"{forecast.id}: {{{{ value }}}}"
-            yield _rule(rule_id, "capacity", "capacity", forecast.id, "warning", 0, summary)
+            yield _rule(
+                rule_id, "capacity", "capacity", forecast.id, "warning", 0, summary,
+                runbook="docs/runbooks/capacity.md",
+            )  # fmt: skip
 
 
 def _of_monitors(drift: DriftConfiguration, watched: set[SignalId]) -> Iterator[AlertRule]:
@@ -202,6 +208,7 @@ def _rule(
     summary: str,
     limit: Mapping[str, Any] | None = None,
     labels: Mapping[str, str] | None = None,
+    runbook: str | None = None,
 ) -> AlertRule:
     return AlertRule.model_validate(
         {
@@ -212,5 +219,6 @@ def _rule(
             "for_s": for_s,
             "labels": labels or {},
             "annotations": {"summary": summary},
+            "runbook": runbook,
         }
     )

@@ -30,6 +30,12 @@ class Alerts(Model):
     alert_url: Url | Literal[""] = Field(
         "", description="Where an alert is shown, with {id}; for links in messages."
     )
+    explanation_wait_s: int = Field(
+        3,
+        ge=0,
+        le=60,
+        description="The first message about an alert waits so long at most for what explains it.",
+    )
     log_size: int = Field(1000, ge=1, description="Alerts that latest_alerts() remembers.")
 
     @model_validator(mode="after")

@@ -18,6 +18,7 @@ from ..storage.readback import ledger_cuts, stored_boots
 from ..storage.store import Store
 from .alerts import check_alerts
 from .boots import check_boots
+from .gates import check_gates
 from .ledger import check_ledger
 from .recount import Recount
 from .report import Checkpoint, Finding, Report, Scope
@@ -72,6 +73,7 @@ def examine(
     check_boots(store, scope, report)
     check_checkpoints(store, scope, report)
     check_alerts(store, scope, report)
+    check_gates(store, configuration, scope, report)
     counters = configured_counters(configuration)
     recount = Recount(store, Combos(SliceRegistry(_NO_CAP, _NO_CAP)), counters)
     chosen = Windows(store, scope, report, recount, windows)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+from ...schemas.alerts.rules import AlertRule
 from ...schemas.config import Configuration
 from ...schemas.errors import InvalidConfiguration
 from ...schemas.gates.absolute import AbsoluteGate
@@ -12,6 +13,7 @@ from .alerts.watch import Watch
 from .detectors.keeper import check_detectors
 from .gates.canonical import sha256
 from .gating import counters_for
+from .slices import CELL_GROUPINGS, GROUPINGS
 from .slo.readings import counters_for_slos
 
 Counter = m.Threshold | m.CostScore
@@ -48,6 +50,13 @@ def counting_of(configuration: Configuration) -> str:
     return sha256(
         [counters, [gate.model_dump(mode="json") for gate in _counting_gates(configuration)]]
     )[:16]
+
+
+def cell_groupings(rules: Iterable[AlertRule]) -> tuple[str, ...]:
+    """The grouping sets that cells are kept by: the usual ones, and those that alert rules ask for."""
+    watches = map(Watch, rules)
+    asked = {watch.grouping for watch in watches if watch.uses_cells}
+    return tuple(name for name in GROUPINGS if name in asked or name in CELL_GROUPINGS)
 
 
 def _counting_gates(configuration: Configuration) -> list[AbsoluteGate]:

@@ -1,7 +1,8 @@
 """Gates on a running stream: from closed cells to what a gate counts, and its epochs.
 
 A gate's epoch begins with the newest release marker that its filter matches; before any, with the
-first traffic. Markers that only change the share of traffic do not begin one.
+first traffic. Markers that only change the share of traffic do not begin one. An epoch is numbered by the
+second of its marker, so that a number stays what it was when older markers expire, or come late.
 """
 
 from __future__ import annotations
@@ -81,9 +82,15 @@ def marker_of(row: Mapping[str, Any]) -> Marker:
     return Marker(int(row["ts"]), stated, str(row["gate"]), row["variant_share"])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Epoch:
-    """One life of a gate: its number, counting from 0, and where it starts in event time."""
+    """One life of a gate: its number, and where it starts in event time.
+
+    Attributes:
+        number: second of its marker since 1970 UTC, or one more than the number before where that is not
+            higher; 0 before any marker. It only grows.
+        start_us: whole second, microseconds since 1970 UTC; 0 before any marker.
+    """
 
     number: int = 0
     start_us: int = 0
@@ -103,17 +110,26 @@ def current_epoch(markers: Iterable[Marker], wanted: Mapping[str, str], gate: st
         is_reset = bool(marker.gate) and marker.gate == gate
         is_release = not marker.gate and marker.matches(wanted) and marker.dimensions != previous
         if is_reset or is_release:
-            epoch = Epoch(epoch.number + 1, marker.ts_us // SECOND_US * SECOND_US)
+            second = marker.ts_us // SECOND_US
+            epoch = Epoch(max(second, epoch.number + 1), second * SECOND_US)
         if is_release:
             previous = marker.dimensions
     return epoch
 
 
-def epoch_of(spec: LiveGate, markers: Iterable[Marker]) -> Epoch:
-    """The epoch that the markers put a gate in; a budget outlives releases, and has only one."""
+def epoch_of(spec: LiveGate, markers: Iterable[Marker], stored: int = 0) -> Epoch:
+    """The epoch that the markers put a gate in; a budget outlives releases, and has only one.
+
+    Args:
+        spec: the gate.
+        markers: those that are kept, in any order.
+        stored: number of the newest epoch that is stored of it under this specification: it goes on
+            where its marker has expired.
+    """
     if isinstance(spec, BudgetGate):
         return Epoch()
-    return current_epoch(markers, marked_by(spec), spec.id)
+    marked = current_epoch(markers, marked_by(spec), spec.id)
+    return marked if marked.number >= stored else Epoch(stored, stored * SECOND_US)
 
 
 def marked_by(spec: LiveGate) -> dict[str, str]:
@@ -147,7 +163,7 @@ class GateKeeper:
 
     def begin(self, epoch: Epoch) -> bool:
         """Enter an epoch; True where it is another one, so that its cells must be given again."""
-        if epoch == self.epoch:
+        if epoch.number == self.epoch.number:
             return False
         self.epoch = epoch
         self.state = None

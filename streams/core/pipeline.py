@@ -60,11 +60,19 @@ class Pipeline:
         combos: its slices.
         fleet: the boots of all processors.
         load: fetches stored tiles, numbered by the registry of `combos`.
+        cell_groupings: the grouping sets that cells are kept by.
     """
 
-    def __init__(self, combos: Combos, fleet: Fleet, load: Load) -> None:
+    def __init__(
+        self,
+        combos: Combos,
+        fleet: Fleet,
+        load: Load,
+        cell_groupings: Sequence[str] = CELL_GROUPINGS,
+    ) -> None:
         self.combos = combos
         self.fleet = fleet
+        self.cell_groupings = cell_groupings
         self.history = History(load)
         self._open: dict[Span, list[Tile]] = {}  # by combination
         self._late: list[Tile] = []  # of closed cells, by combination
@@ -185,7 +193,7 @@ class Pipeline:
             self._late.clear()
         done = [s for s in self._open if s.length_s == CELL_S and s.end_s <= self.closed_s]
         for span in sorted(done):
-            tile = self.combos.project(merge(self._open.pop(span)), CELL_GROUPINGS)
+            tile = self.combos.project(merge(self._open.pop(span)), self.cell_groupings)
             closing.cells.append((span, tile))
 
     def _close_panes(self, closing: Closing, first_s: int, last_s: int) -> None:

@@ -98,13 +98,19 @@ class SignalKeeper:
         registry: numbers the slices.
         start_s: where evaluation begins that has no state: the end of the last closed cell.
         saved: what `saved` gave before a restart; None to begin.
+        cells_from: as `AlertEngine`.
 
     After a restart, give `catch_up` the stored tiles of `needs`, `catch_up_forecasts` those of
     `forecast_needs`, and the stored cells from `needs_cells_from_s` on.
     """
 
     def __init__(
-        self, watched: Watched, registry: SliceRegistry, start_s: int, saved: Saved | None = None
+        self,
+        watched: Watched,
+        registry: SliceRegistry,
+        start_s: int,
+        saved: Saved | None = None,
+        cells_from: Mapping[str, int] | None = None,
     ) -> None:
         self._watched = watched
         self.evaluated_s = start_s if saved is None else saved.evaluated_s
@@ -114,6 +120,7 @@ class SignalKeeper:
             watched.owns,
             self.evaluated_s,
             None if saved is None else saved.rules,
+            cells_from,
         )
         self._slos = SloKeeper(watched.objectives, registry, None if saved is None else saved.slos)
         self._slos_json = self._slos.to_json()

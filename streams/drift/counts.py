@@ -1,8 +1,7 @@
-"""Counts that drift is computed from: one query over raw rows per stretch of event time, kept for good.
+"""Counts that drift is computed from: raw rows are counted as they are applied, each once.
 
-What is counted once is stored and not counted again, so that a reference is what the looks saw. Rows
-that come after their stretch was counted are in no count of drift; a stretch is counted when the
-watermark has passed it.
+What was counted of a stretch of event time when the watermark passed it is stored for good, so that a
+reference is what the looks saw. Rows that come later are in no count of drift.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from ...schemas.ports import StoreReader
-from ..core.delta import Cuts
+from ..core.delta import Cuts, Source
 from ..core.drift.columns import (
     ABSENT,
     NOT_ASKED,
@@ -23,53 +22,93 @@ from ..core.drift.columns import (
     feature_items,
 )
 from ..core.drift.labelled import CALIBRATION_BINS, MICRO, Labelled
+from ..core.drift.open_counts import MOST_MET
 from ..core.drift.series_counts import LABELS as LABEL_SERIES
 from ..core.drift.series_counts import SeriesCounts, counts_of_labels
 from ..core.drift.stored import Counting, Piece, Span, counts_of_rows, counts_sql
 from ..core.tiles import SECOND_US
 from ..storage.publish import timestamps
-from ..storage.readback import applied_sql
+from ..storage.readback import applied_sql, between_sql
 from ..storage.store import Store
 
-MOST_CATEGORIES = 300  # of one category in one stretch, the most frequent; the rest counts as one
 _TEXTS = pa.map_(pa.string(), pa.string())
 
 
 def count_rows(
-    store: Store, counting: Counting, start_s: int, end_s: int, upto: Cuts
+    store: Store, counting: Counting, since_s: int, after: Cuts, upto: Cuts
 ) -> dict[int, Piece]:
-    """Counts of applied rows by start of each stretch within [start_s, end_s), empty ones too.
+    """Counts of rows that were applied since the cuts before, by start of each stretch that has some.
 
     Args:
         store: has the rows.
         counting: what.
-        start_s, end_s: whole stretches.
-        upto: rows above these cuts are not there yet.
+        since_s: start of a stretch; rows before it are left out.
+        after, upto: cuts. Labels are pairs of feedback and request of which one came in between.
 
     Raises:
         StoreError: the store is away.
     """
-    asked = _Asked(store, counting, start_s, end_s, upto)
-    pieces: dict[int, Piece] = {
-        at: dict.fromkeys(counting.series, SeriesCounts())
-        for at in range(start_s, end_s, counting.piece_s)
-    }
+    asked = _Asked(store, counting, since_s, after, upto)
+    pieces: dict[int, Piece] = defaultdict(dict)
     for found in (asked.features(), asked.categories(), asked.labels()):
         for (at, series), counts in found.items():
             pieces[at][series] = counts
-    return pieces
+    return dict(pieces)
+
+
+def first_cuts(store: StoreReader, since_s: int, upto: Cuts) -> dict[Source, int]:
+    """Cuts that hold no row with event time from `since_s` on: it is at most the time of arrival.
+
+    Raises:
+        StoreError: the store is away.
+    """
+    rows = store.query(
+        "SELECT incarnation, partition, min(offset) AS first FROM penstock.frames_rows"
+        " WHERE append_ts >= fromUnixTimestamp64Micro({low:Int64}) GROUP BY incarnation, partition",
+        {"low": since_s * SECOND_US},
+    )
+    firsts = {(int(row["incarnation"]), int(row["partition"])): int(row["first"]) for row in rows}
+    return {source: min(firsts.get(source, cut + 1) - 1, cut) for source, cut in upto.items()}
+
+
+def next_cuts(
+    store: StoreReader, after: Cuts, upto: Cuts, most_rows: int
+) -> tuple[dict[Source, int], int]:
+    """Cuts between two others that hold about `most_rows` more than the first, at least a frame of each.
+
+    Returns:
+        The cuts, and how many rows more they hold, of all kinds.
+
+    Raises:
+        StoreError: the store is away.
+    """
+    news = [source for source, cut in upto.items() if cut > after.get(source, -1)]
+    if not news:
+        return dict(upto), 0
+    rows = store.query(
+        "SELECT incarnation, partition, max(offset) AS cut, toInt64(sum(stored)) AS rows FROM"
+        " (SELECT incarnation, partition, offset, stored, sum(stored) OVER (PARTITION BY"
+        " incarnation, partition ORDER BY offset ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)"
+        f" AS before FROM penstock.frames_rows WHERE {between_sql(after, upto, '')})"
+        " WHERE before < {most:UInt64} GROUP BY incarnation, partition",
+        {"most": max(most_rows // len(news), 1)},
+    )
+    reached = {(int(row["incarnation"]), int(row["partition"])): int(row["cut"]) for row in rows}
+    found = {source: reached.get(source, cut) for source, cut in upto.items()}
+    return found, sum(row["rows"] for row in rows)
 
 
 class _Asked:
     """The queries of one `count_rows`."""
 
     def __init__(
-        self, store: Store, counting: Counting, start_s: int, end_s: int, upto: Cuts
+        self, store: Store, counting: Counting, since_s: int, after: Cuts, upto: Cuts
     ) -> None:
         self._store = store
         self._counting = counting
+        self._after = after
         self._upto = upto
-        self._times = {"low": start_s * SECOND_US, "high": end_s * SECOND_US}
+        self._since = {"low": since_s * SECOND_US}
         self._traffic = {f"of_{name}": value for name, value in counting.traffic.items()}
         self._matches = "".join(
             f" AND t.{name} = {{of_{name}:String}}" for name in counting.traffic
@@ -81,13 +120,11 @@ class _Asked:
 
     def _rows(self, items: str) -> tuple[str, dict[str, Any]]:
         """FROM and WHERE of ended requests joined with an array, and parameters."""
-        applied, parameters = applied_sql(self._upto)
         return (
             f"FROM penstock.requests_rows AS t FINAL ARRAY JOIN {items} AS item"
-            " WHERE t.ts >= fromUnixTimestamp64Micro({low:Int64})"
-            " AND t.ts < fromUnixTimestamp64Micro({high:Int64})"
-            f" AND t.status != ''{self._matches} AND {applied}"
-        ), {**self._times, **self._traffic, **parameters}
+            f" WHERE t.ts >= fromUnixTimestamp64Micro({{low:Int64}}) AND t.status != ''"
+            f"{self._matches} AND {between_sql(self._after, self._upto)}"
+        ), {**self._since, **self._traffic}
 
     def features(self) -> dict[tuple[int, str], SeriesCounts]:
         names = self._counting.features
@@ -118,7 +155,7 @@ class _Asked:
             f"SELECT {self._start('t.ts')} AS start, item.1 AS series, item.2 = {ABSENT} AS absent,"
             f" item.3 AS name, toInt64(count()) AS n {rows} AND item.2 != {NOT_ASKED}"
             " GROUP BY start, series, absent, name) ORDER BY start, series, absent, n DESC, name"
-            f" LIMIT {MOST_CATEGORIES} BY start, series, absent",
+            f" LIMIT {MOST_MET} BY start, series, absent",
             parameters,
         )
         counted: dict[tuple[int, str], dict[str, int]] = defaultdict(dict)
@@ -138,29 +175,42 @@ class _Asked:
 
     def labels(self) -> dict[tuple[int, str], SeriesCounts]:
         """Labels by the time at which they became known, so that none comes late."""
-        of_feedback, parameters = applied_sql(self._upto, "")
-        within = (
-            "ts >= fromUnixTimestamp64Micro({low:Int64}) AND"
-            f" ts < fromUnixTimestamp64Micro({{high:Int64}}) AND {of_feedback} AND label != ''"
-        )
-        table = self._store.query(
+        applied, parameters = applied_sql(self._upto, "")
+        recent = "ts >= fromUnixTimestamp64Micro({low:Int64}) AND label != ''"
+        new = between_sql(self._after, self._upto, "")
+        if not self._store.query(
+            f"SELECT 1 FROM penstock.feedback_rows WHERE {recent} AND {applied} LIMIT 1",
+            {**self._since, **parameters},
+        ):
+            return {}
+        told = f"SELECT request_id FROM penstock.feedback_rows WHERE {recent} AND {new}"
+        found: dict[int, Labelled] = defaultdict(Labelled)
+        for feedback, requests in (
+            (new, f"{applied} AND t.request_id IN ({told})"),
+            (f"{applied} AND NOT {new}", new),
+        ):
+            rows = self._store.query(
+                self._joined(f"{recent} AND {feedback}", requests),
+                {**self._since, **self._traffic, **parameters},
+            )
+            for row in rows:
+                found[int(row["start"])] += _labelled(row)
+        return {(at, LABEL_SERIES): counts_of_labels(labels) for at, labels in found.items()}
+
+    def _joined(self, feedback: str, requests: str) -> str:
+        """SQL of labels of some feedback joined with some requests."""
+        return (
             f"SELECT start, label, predicted, at, toInt64(count()) AS n, toInt64(sum(micro)) AS micro"
             f" FROM (SELECT {self._start('f.ts')} AS start, toString(f.label) AS label,"
             " toString(if(f.predicted != '', f.predicted, r.output_class)) AS predicted,"
             f" ifNull(least(toInt32(floor(r.output_score * {CALIBRATION_BINS})),"
             f" {CALIBRATION_BINS - 1}), -1) AS at,"
             f" ifNull(toInt64(round(r.output_score * {MICRO})), 0) AS micro"
-            f" FROM (SELECT * FROM penstock.feedback_rows FINAL WHERE {within}) AS f"
+            f" FROM (SELECT * FROM penstock.feedback_rows FINAL WHERE {feedback}) AS f"
             " INNER JOIN (SELECT * FROM penstock.requests_rows AS t FINAL WHERE"
-            f" {of_feedback} AND t.status != ''{self._matches} AND t.request_id IN"
-            f" (SELECT request_id FROM penstock.feedback_rows WHERE {within})) AS r"
-            " USING (request_id)) WHERE predicted != '' GROUP BY start, label, predicted, at",
-            {**self._times, **self._traffic, **parameters},
+            f" {requests} AND t.status != ''{self._matches}) AS r"
+            " USING (request_id)) WHERE predicted != '' GROUP BY start, label, predicted, at"
         )
-        found: dict[int, Labelled] = defaultdict(Labelled)
-        for row in table:
-            found[int(row["start"])] += _labelled(row)
-        return {(at, LABEL_SERIES): counts_of_labels(labels) for at, labels in found.items()}
 
 
 def _labelled(row: Mapping[str, Any]) -> Labelled:

@@ -1,5 +1,7 @@
 """Drift monitors of one shard: looks at what the watermark passed, and their rows in the store.
 
+Rows are counted every few seconds as they are applied (counting.py), so that a look finds little to do.
+
 **The same looks whatever crashes.** Counts, scores and states are keyed rows that replace themselves, and
 they are stored before the checkpoint, which says after which look each monitor stands. A crash before the
 checkpoint leaves rows of looks that nobody was told of: they are looked at again from the state before
@@ -20,8 +22,8 @@ from ..core.alerts.signals import SignalReading
 from ..core.delta import Cuts
 from ..core.drift.concept import Evidence
 from ..core.drift.reference_sets import ReferenceSet, reference_set
-from ..core.drift.series_counts import LABELS, SeriesCounts, labels_of_counts, total
-from ..core.drift.stored import Counting, Piece, counting_of, reference_rows
+from ..core.drift.series_counts import LABELS, labels_of_counts
+from ..core.drift.stored import counting_of, reference_rows
 from ..core.drift.unlabelled import importance_correlation
 from ..core.drift.watcher import MonitorLook, MonitorWatcher
 from ..core.gates.canonical import canonical_json
@@ -29,12 +31,13 @@ from ..core.tiles import SECOND_US
 from ..storage.publish import version_of
 from ..storage.readback import applied_sql
 from ..storage.store import Store
-from .counts import count_rows, count_rows_table, stored_counts
+from .counting import Counted
 from .references import Chosen, ReferenceKeeper
 from .rows import score_rows
 from .states import prune_states, state_rows, stored_state
 
 Insert = Callable[[str, pa.Table], None]
+STEP_S = 5  # event time between two steps of counting of one monitor; cells close once a second
 
 
 class DriftLooks:
@@ -70,6 +73,8 @@ class DriftLooks:
     ) -> list[SignalReading]:
         """Look at every window that ends within (after_s, end_s], and store what was found.
 
+        Monitors without one count what was applied, a few of them at a time.
+
         Args:
             after_s, end_s: seconds of event time; rows before `end_s` are complete.
             upto: rows above these cuts are not there yet.
@@ -80,14 +85,21 @@ class DriftLooks:
             StoreError: not everything was stored.
         """
         readings: list[SignalReading] = []
+        idle: list[_Monitor] = []
+        number = version_of(*version)
         for monitor in self._monitors:
             every_s = monitor.spec.every_s
             ends = range(after_s // every_s * every_s + every_s, end_s + 1, every_s)
             if ends:
-                readings += monitor.look(ends, upto, version_of(*version), now_us)
+                readings += monitor.look(ends, upto, number, now_us)
                 name = monitor.spec.id
                 prune_states(self._store, name, self.saved.get(name, 0), ends[-1])
                 self.saved[name] = ends[-1]
+            else:
+                idle.append(monitor)
+        waiting = sorted((m.counted_s, at) for at, m in enumerate(idle))
+        for _, at in waiting[: -(-len(self._monitors) // STEP_S)]:
+            idle[at].count(after_s, end_s, upto, number)
         return readings
 
 
@@ -106,43 +118,53 @@ class _Monitor:
         self._store = store
         self._limits = limits
         self._insert = insert
-        self._sides = [counting_of(spec)]
+        arms = [counting_of(spec)]
         if isinstance(spec.reference, ControlReference):
-            self._sides.append(counting_of(spec, spec.reference.variant))
-        self._pieces: list[dict[int, Piece]] = [{} for _ in self._sides]
-        self._read = False
+            arms.append(counting_of(spec, spec.reference.variant))
+        label_s = -(-limits.concept.window_s // spec.piece_s) * spec.piece_s  # whole stretches
+        self._counted = Counted(store, spec, arms, label_s, insert)
+        self.counted_s = 0
         state = {} if saved_s is None else json.loads(stored_state(store, spec.id, saved_s) or "{}")
         watcher = state.get("watcher")
         self._watcher = MonitorWatcher(spec, limits, watcher and canonical_json(watcher))
         chosen = state.get("chosen")
-        self._references = ReferenceKeeper(store, spec, self._sides[0], chosen and Chosen(**chosen))
+        self._references = ReferenceKeeper(store, spec, arms[0], chosen and Chosen(**chosen))
+
+    def count(self, after_s: int, end_s: int, upto: Cuts, version: int) -> None:
+        """Count some of what was applied, if a step is due; nothing ends within (after_s, end_s]."""
+        if end_s < self.counted_s + STEP_S:
+            return
+        if self._counted.step(after_s, end_s, upto, version):
+            self.counted_s = end_s
 
     def look(
         self, ends: Sequence[int], upto: Cuts, version: int, now_us: int
     ) -> Iterator[SignalReading]:
         """See `DriftLooks.look`."""
-        self._count(ends, upto, version)
-        spec = self.spec
+        spec, counted = self.spec, self._counted
+        counted.finish(ends[0] - 1, ends[-1], upto, version)
         looks: list[MonitorLook] = []
         for end_s in ends:
             found = self._reference(end_s, now_us) or ReferenceSet()
             evidence = Evidence(
                 found.labels,
-                labels_of_counts(self._labels(0, end_s)),
+                labels_of_counts(counted.labels(0, end_s)),
                 self._importance(end_s, upto),
             )
             looks.append(
                 self._watcher.look(
                     end_s,
                     found.of(spec.features, spec.categories),
-                    self._window(0, end_s - spec.window_s, end_s),
-                    self._window(0, end_s - spec.every_s, end_s),
+                    counted.window(0, end_s - spec.window_s, end_s),
+                    counted.window(0, end_s - spec.every_s, end_s),
                     evidence,
                 )
             )
         self._insert("drift_scores_rows", score_rows(spec, looks, version))
         rows = state_rows(spec.id, ends[-1], self._remembered(), version)
         self._insert("drift_states_rows", rows)
+        counted.keep(ends[-1], version)
+        self.counted_s = ends[-1]
         return (reading for look in looks for reading in look.readings)
 
     def _remembered(self) -> str:
@@ -154,57 +176,12 @@ class _Monitor:
             }
         )
 
-    def _count(self, ends: Sequence[int], upto: Cuts, version: int) -> None:
-        """Count what the looks need and nobody counted, store it, and have it in memory."""
-        spec = self.spec
-        fresh_s, last_s = ends[0] - spec.every_s, ends[-1]
-        keep_s = ends[0] - max(spec.window_s, self._label_s)
-        for side, pieces in zip(self._sides, self._pieces, strict=True):
-            if not self._read:
-                pieces |= self._stored(side, ends[0], fresh_s)
-            # Of a monitor that begins, the whole of its first window.
-            wanted = range(ends[0] - spec.window_s, fresh_s, spec.piece_s)
-            first_s = next(
-                (at for at in wanted if not {*spec.series} & {*pieces.get(at, ())}), fresh_s
-            )
-            made = count_rows(self._store, side, first_s, last_s, upto)
-            self._insert("drift_counts_rows", count_rows_table(side, made, version))
-            pieces |= made
-            for at in [at for at in pieces if at < keep_s]:
-                del pieces[at]
-        self._read = True
-
-    def _stored(self, side: Counting, end_s: int, before_s: int) -> dict[int, Piece]:
-        """Counts of earlier looks that the next ones need; labels reach back further."""
-        names = (*side.features, *side.categories)
-        found = stored_counts(self._store, side, [(end_s - self.spec.window_s, before_s)], names)
-        labels = stored_counts(self._store, side, [(end_s - self._label_s, before_s)], [LABELS])
-        for at, piece in labels.items():
-            found.setdefault(at, {}).update(piece)
-        return found
-
-    @property
-    def _label_s(self) -> int:
-        """How far back labels are judged: whole stretches."""
-        piece_s = self.spec.piece_s
-        return -(-self._limits.concept.window_s // piece_s) * piece_s
-
-    def _window(self, side: int, start_s: int, end_s: int) -> Piece:
-        pieces = self._pieces[side]
-        parts = [pieces[at] for at in range(start_s, end_s, self.spec.piece_s) if at in pieces]
-        return {
-            name: total(part[name] for part in parts if name in part) for name in self.spec.series
-        }
-
-    def _labels(self, side: int, end_s: int) -> SeriesCounts:
-        pieces = self._pieces[side]
-        wanted = range(end_s - self._label_s, end_s, self.spec.piece_s)
-        return total(pieces[at][LABELS] for at in wanted if LABELS in pieces.get(at, {}))
-
     def _reference(self, end_s: int, now_us: int) -> ReferenceSet | None:
         spec = self.spec
         if isinstance(spec.reference, ControlReference):
-            arm = self._window(1, end_s - spec.window_s, end_s) | {LABELS: self._labels(1, end_s)}
+            counted = self._counted
+            arm = counted.window(1, end_s - spec.window_s, end_s)
+            arm |= {LABELS: counted.labels(1, end_s)}
             source = spec.reference.model_dump(mode="json")
             # One stretch: hours of the week do not matter to what runs side by side.
             return reference_set(spec.id, source, {0: arm}, spec.features, spec.categories)

@@ -44,6 +44,7 @@ _STEPS: Mapping[str, tuple[str, str]] = {
     "batch_fill_mean": ("if(batch_capacity > 0, batch_size, 0)", "batch_capacity"),
     "queue_depth_mean": (_QUEUE, _QUEUED),
     "retry_rate_mean": ("retry_rate", "retry_rate IS NOT NULL"),
+    "healthy_replicas": ("healthy_replicas", "healthy_replicas IS NOT NULL"),
     "healthy_replicas_ratio": (
         "if(expected_replicas IS NOT NULL, healthy_replicas, 0)",
         "if(healthy_replicas IS NOT NULL, expected_replicas, 0)",
@@ -65,14 +66,50 @@ _FIELDS = {
     "gpu_memory_ratio": "gpu_memory_used_bytes / nullIf(gpu_memory_total_bytes, 0)",
     "host_memory_ratio": "host_memory_bytes / nullIf(host_memory_total_bytes, 0)",
 }
-# Evidence of the engine: unit, sum above, sum below.
-ENGINE: Mapping[str, tuple[str, str, str]] = {
+# Of the ledger. A worker is there if it sent anything.
+_FRAMES: Mapping[str, tuple[str, str]] = {
+    "late": ("late", "stored"),
+    "duplicate": ("duplicate", "stored"),
+    "rejected": ("rejected", "stored"),
+    "gap": ("arraySum(arrayMap(r -> r.2 - r.1, gaps))", "stored"),
+    "workers": ("1", "1"),
+}
+Gauges = Mapping[str, tuple[str, str, str]]
+"""Name -> unit, what is summed above, what is summed below."""
+
+ENGINE: Gauges = {
     "queue_depth": ("number", _QUEUE, _QUEUED),
     "batch_fill": ("ratio", "if(batch_capacity > 0, batch_size, 0)", "ifNull(batch_capacity, 0)"),
     "kv_cache_usage": ("ratio", "kv_cache_usage", "kv_cache_usage IS NOT NULL"),
     "preemptions": ("number", "preemptions", "preemptions IS NOT NULL"),
     "step_ms": ("ms", "step_us / 1000", "step_us IS NOT NULL"),
 }
+REQUESTS: Gauges = {
+    name: ("number", name, f"{name} IS NOT NULL") for name in ("input_tokens", "output_tokens")
+}
+_BEFORE_FIRST = ("queue_ms", "batch_wait_ms", "tokenize_ms", "transport_ms", "preprocess_ms", "prefill_ms")  # fmt: skip
+_PHASES: Mapping[str, tuple[str, ...]] = {
+    "ttft_ms": _BEFORE_FIRST,
+    "latency_ms": (*_BEFORE_FIRST, "decode_ms", "postprocess_ms", "detokenize_ms"),
+}
+_KINDS = {
+    "error type": "if(error_type = '', toString(status), toString(error_type))",
+    "safety flag": "toString(arrayJoin(safety_flags))",
+}
+
+
+def phases(measure: Measure) -> Gauges:
+    """A latency, and the phases that it consists of; empty where it is none that has some."""
+    names = _PHASES.get(measure.name, ())
+    return {
+        name: ("ms", f"{name.removesuffix('_ms')}_us / 1000", f"{name.removesuffix('_ms')}_us IS NOT NULL")
+        for name in ([measure.name, *names] if names else [])
+    }  # fmt: skip
+
+
+def kind_of(measure: Measure) -> str:
+    """The kind of a row that is counted, as SQL; empty where rows have none."""
+    return _KINDS.get(measure.kinds, "")
 
 
 def sums(measure: Measure) -> tuple[str, str]:
@@ -90,7 +127,7 @@ def sums(measure: Measure) -> tuple[str, str]:
     if member:
         types = "('other', '')" if member == "other" else f"('{member}')"
         return f"{_FAILED} AND error_type IN {types}", _DONE
-    return (_REQUESTS if measure.source == "requests" else _STEPS)[name]
+    return {"requests": _REQUESTS, "steps": _STEPS, "frames": _FRAMES}[measure.source][name]
 
 
 def field_of(measure: Measure) -> str:

@@ -1,8 +1,8 @@
 """The explainer: finds out what changed when an alert fired. A thread beside the notifier.
 
-It follows changes of alerts as the store has them, so it never delays one: evaluation knows nothing of
-it, and messages take an explanation along if it is there when they are planned. Each alert is asked
-about once, by one query. The row is keyed by the alert and inserted with a token of it: what an end
+It follows changes of alerts as the store has them: evaluation knows nothing of it, and the first message
+about an alert waits for it a moment at most (streams/core/alerts/awaited.py). Each alert is asked about
+once, by one query. The row is keyed by the alert and inserted with a token of it: what an end
 before the insert lost is found out again, what was stored stays as it was stored first, and a second
 explainer changes nothing.
 
@@ -19,11 +19,12 @@ from collections.abc import Callable
 
 import pyarrow as pa
 
-from ...schemas.alerts.rules import AlertRule
+from ...schemas.alerts.rules import AlertRule, Signal
 from ...schemas.config import Configuration
 from ...schemas.errors import PenstockError, StoreError
 from ..core.alerts.transition import Transition
 from ..core.alerts.watch import Watch
+from ..core.explain.drifted import explain_drift
 from ..core.explain.explanation import Answer, Explanation, explain
 from ..core.explain.question import Question, question_of
 from ..core.explain.words import one_line
@@ -31,6 +32,7 @@ from ..core.gates.canonical import sha256
 from ..notify.feed import AlertFeed
 from ..storage.publish import timestamps
 from ..storage.store import Store
+from .drift import looks_at
 from .query import MAX_S, ask
 
 log = logging.getLogger("penstock")
@@ -123,11 +125,8 @@ class Explainer:
         rule = next((rule for rule in configuration.rules if rule.id == fired.rule_id), None)
         if rule is None or Watch(rule).rule_hash != fired.rule_hash:
             return Explanation("the rule was changed before it was looked into")
-        question = question_of(fired, rule, configuration)
-        if question is None:
-            return Explanation(f"{_condition(rule)} is not broken down by slice")
         try:
-            return explain(question, self._ask(self._store, question))
+            return self._found_out(fired, rule, configuration)
         except StoreError as error:
             if error.code in TOO_LONG:
                 return Explanation(f"the query needed more than {MAX_S} s or too much memory")
@@ -138,6 +137,17 @@ class Explainer:
             # A defect of ours; the next alert must not wait for it.
             log.exception("alert %s cannot be explained", fired.alert_id)
         return Explanation("it could not be found out; the log of the process tells why")
+
+    def _found_out(
+        self, fired: Transition, rule: AlertRule, configuration: Configuration
+    ) -> Explanation:
+        series = _drifting(rule, configuration)
+        if series is not None:
+            return explain_drift(looks_at(self._store, *series, fired.at_s))
+        question = question_of(fired, rule, configuration)
+        if question is None:
+            return Explanation(f"{_condition(rule)} is not broken down by slice")
+        return explain(question, self._ask(self._store, question))
 
     def _keep(self, fired: Transition, found: Explanation) -> None:
         row = {
@@ -180,3 +190,16 @@ def _order(fired: Transition) -> tuple[int, int, str]:
 def _condition(rule: AlertRule) -> str:
     condition = rule.condition
     return getattr(condition, "metric", None) or condition.kind.replace("_", " ")
+
+
+def _drifting(rule: AlertRule, configuration: Configuration) -> tuple[str, tuple[str, ...]] | None:
+    """The monitor that a rule watches, and its series; None where it watches something else."""
+    condition = rule.condition
+    if not isinstance(condition, Signal) or condition.kind != "drift":
+        return None
+    for monitor in configuration.drift.monitors:
+        if condition.id == monitor.id:
+            return monitor.id, monitor.series
+        if condition.id == f"{monitor.id}.prediction":
+            return monitor.id, monitor.outputs
+    return None

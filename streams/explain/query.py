@@ -13,12 +13,14 @@ import numpy as np
 import orjson
 
 from ..core.explain.contribution import Sums
-from ..core.explain.explanation import Answer, Engine, Release
+from ..core.explain.evidence import Gauge, Kind
+from ..core.explain.explanation import Answer, Release
+from ..core.explain.measures import Measure
 from ..core.explain.question import SLICED_BY, Question
 from ..core.explain.ranking import Dimension
 from ..core.tiles import SECOND_US
 from ..storage.store import Store
-from .columns import ENGINE, field_of, sums
+from .columns import ENGINE, REQUESTS, Gauges, field_of, kind_of, phases, sums
 
 MAX_S = 20  # of the query; beyond it the alert stays unexplained
 MAX_THREADS = 2
@@ -56,8 +58,9 @@ def query_of(question: Question) -> tuple[str, dict[str, Any]]:
     """The SQL and its parameters.
 
     Rows of the answer: part, name, value, n, d, n0, d0, at. A `slice` is a value of a dimension (all
-    rows where both are empty), an `engine` the sums of a gauge; a `release` has its fields as JSON in
-    value and its time in at (us UTC); `bound` has the limit in n.
+    rows where both are empty); a `kind` has n and n0 of rows of one kind; `phase`, `request` and `engine`
+    are the sums of a gauge; a `release` has its fields as JSON in value and its time in at (us UTC);
+    `bound` has the limit in n.
     """
     parameters: dict[str, Any] = {
         "now0": question.now.start_s * SECOND_US,
@@ -75,8 +78,9 @@ def query_of(question: Question) -> tuple[str, dict[str, Any]]:
     parts = [_slices(question), _releases(question)]
     if question.measure.kind == "above":
         parts.append("SELECT 'bound', '', '', ifNull(bound, nan), 0., 0., 0., toInt64(0)")
-        if question.measure.source == "requests":
-            parts.append(_engine(question))
+    if kind_of(question.measure):
+        parts.append(_kinds(question))
+    parts += [_gauges(question, *asked) for asked in _evidence(question.measure).items()]
     sql = " UNION ALL ".join(f"SELECT * FROM ({part})" for part in parts)
     return (
         f"{_bound(question)}{sql} SETTINGS max_execution_time = {MAX_S}, max_threads = {MAX_THREADS}",
@@ -104,13 +108,34 @@ def answer_of(rows: Sequence[Mapping[str, Any]], question: Question) -> Answer:
             key=lambda item: (abs(item.after_s), item.release, item.variant),
         ),
         [
-            Engine(name, unit, _mean(row, "n", "d"), _mean(row, "n0", "d0"))
-            for name, (unit, _, _) in ENGINE.items()
-            for row in by_part.get("engine", [])
-            if row["name"] == name and (row["d"] or row["d0"])
+            Kind(row["name"], float(row["n"]), float(row["n0"]) * question.scale)
+            for row in by_part.get("kind", [])
         ],
+        _read(by_part.get("phase", [])),
+        _read(by_part.get("request", [])),
+        _read(by_part.get("engine", [])),
         bound[0] if bound else None,
     )
+
+
+def _evidence(measure: Measure) -> dict[str, dict[str, Gauges]]:
+    """What gauges are asked for: table -> part of the answer -> gauges."""
+    engine = {name: gauge for name, gauge in ENGINE.items() if not measure.name.startswith(name)}
+    if measure.source == "steps":
+        return {"steps": {"engine": engine}}
+    if measure.source == "requests" and measure.kind == "above":
+        requests = {"phase": phases(measure), "request": REQUESTS}
+        return {"steps": {"engine": engine}, "requests": requests}
+    return {"requests": {"request": REQUESTS}} if measure.unit == "usd" else {}
+
+
+def _read(rows: Sequence[Mapping[str, Any]]) -> list[Gauge]:
+    """Gauges in their order; those that nobody states are left out."""
+    return [
+        Gauge(row["name"], row["value"], _mean(row, "n", "d"), _mean(row, "n0", "d0"))
+        for row in sorted(rows, key=lambda row: int(row["at"]))
+        if row["d"] or row["d0"]
+    ]
 
 
 def _bound(question: Question) -> str:
@@ -129,19 +154,18 @@ def _bound(question: Question) -> str:
 
 def _rows(question: Question, source: str) -> str:
     """Rows of both stretches, of the slice that the alert is about."""
-    known = [
-        name
-        for name in question.filter
-        if source == "requests" or name not in ("route", "tenant")  # steps have none
-    ]
+    known = [name for name in question.filter if source == "requests" or name in SLICED_BY[source]]
     mine = "".join(f" AND {name} = {{{name}:String}}" for name in known)
-    return f"penstock.{source}_rows FINAL WHERE ({_IS_NOW} OR {_IS_OLD}) AND {_APPENDED}{mine}"
+    table = f"penstock.{source}_rows FINAL"
+    if source == "frames":
+        table = f"(SELECT *, clock_ts AS ts FROM {table})"
+    return f"{table} WHERE ({_IS_NOW} OR {_IS_OLD}) AND {_APPENDED}{mine}"
 
 
-def _four(above: str, below: str, suffix: str = "") -> str:
+def _four(above: str, below: str, suffix: str = "", how: str = "sum") -> str:
     """Both sums in both stretches: above and below now, above and below before."""
     return ", ".join(
-        f"sumIf(toFloat64(ifNull({column}, 0)), {when}) AS {name}{suffix}"
+        f"{how}If(toFloat64(ifNull({column}, 0)), {when}) AS {name}{suffix}"
         for column, when, name in (
             (above, _IS_NOW, "a"),
             (below, _IS_NOW, "b"),
@@ -153,13 +177,16 @@ def _four(above: str, below: str, suffix: str = "") -> str:
 
 def _slices(question: Question) -> str:
     source = question.measure.source
+    four = _four(
+        *sums(question.measure), how="max" if question.measure.kind == "present" else "sum"
+    )
     names = SLICED_BY[source]
     columns = ", ".join(f"{_BAND} AS {name}" if name == "input_band" else name for name in names)
     pairs = ", ".join(f"('{name}', toString({name}))" for name in names)
     return (
         "SELECT 'slice' AS part, slice.1 AS name, slice.2 AS value, sum(a) AS n, sum(b) AS d,"
         " sum(a0) AS n0, sum(b0) AS d0, toInt64(0) AS at"
-        f" FROM (SELECT {columns}, {_four(*sums(question.measure))}"
+        f" FROM (SELECT {columns}, {four}"
         f" FROM {_rows(question, source)} GROUP BY {', '.join(names)})"
         f" ARRAY JOIN [('', ''), {pairs}] AS slice GROUP BY name, value"
         " ORDER BY name, abs(n - {scale:Float64} * n0) DESC, d + d0 DESC, value"
@@ -180,17 +207,33 @@ def _releases(question: Question) -> str:
     )
 
 
-def _engine(question: Question) -> str:
-    columns = ", ".join(
-        _four(above, below, f"_{name}") for name, (_, above, below) in ENGINE.items()
-    )
-    gauges = ", ".join(
-        f"('{name}', {', '.join(f'{side}_{name}' for side in ('a', 'b', 'a0', 'b0'))})"
-        for name in ENGINE
-    )
+def _kinds(question: Question) -> str:
+    source = question.measure.source
+    counted, _ = sums(question.measure)
     return (
-        "SELECT 'engine', gauge.1, '', gauge.2, gauge.3, gauge.4, gauge.5, toInt64(0)"
-        f" FROM (SELECT {columns} FROM {_rows(question, 'steps')}) ARRAY JOIN [{gauges}] AS gauge"
+        f"SELECT 'kind', {kind_of(question.measure)} AS kind, '', toFloat64(countIf({_IS_NOW})) AS n, 0.,"
+        f" toFloat64(countIf({_IS_OLD})) AS n0, 0., toInt64(0)"
+        f" FROM {_rows(question, source)} AND ({counted}) GROUP BY kind"
+        f" ORDER BY abs(n - {{scale:Float64}} * n0) DESC, kind LIMIT {MAX_VALUES}"
+    )
+
+
+def _gauges(question: Question, source: str, asked: Mapping[str, Gauges]) -> str:
+    """Sums of gauges, all of one table by one scan; `at` is the place of each, `value` its unit."""
+    every = [
+        (part, name, *gauge) for part, gauges in asked.items() for name, gauge in gauges.items()
+    ]
+    columns = ", ".join(
+        _four(above, below, f"_{at}") for at, (_, _, _, above, below) in enumerate(every)
+    )
+    read = ", ".join(
+        f"('{part}', '{name}', '{unit}', a_{at}, b_{at}, a0_{at}, b0_{at}, toInt64({at}))"
+        for at, (part, name, unit, _, _) in enumerate(every)
+    )
+    fields = ", ".join(f"gauge.{at}" for at in range(1, 9))
+    return (
+        f"SELECT {fields} FROM (SELECT {columns} FROM {_rows(question, source)})"
+        f" ARRAY JOIN [{read}] AS gauge"
     )
 
 

@@ -55,11 +55,12 @@ class CellKeeper:
         self._insert = insert
         self._hash = spec_hash(spec)
         rows = store.query(
-            "SELECT state, toUnixTimestamp64Micro(t.as_of) AS told_us FROM penstock.verdicts AS t"
-            " WHERE gate_id = {gate:String} ORDER BY epoch DESC, t.as_of DESC LIMIT 1",
-            {"gate": spec.id},
+            "SELECT epoch, state, toUnixTimestamp64Micro(t.as_of) AS told_us"
+            " FROM penstock.verdicts AS t WHERE gate_id = {gate:String}"
+            " AND spec_hash = {hash:String} ORDER BY epoch DESC, t.as_of DESC LIMIT 1",
+            {"gate": spec.id, "hash": self._hash},
         )
-        epoch = epoch_of(spec, markers)
+        epoch = epoch_of(spec, markers, rows[0]["epoch"] if rows else 0)
         self._keeper = keeper_for(spec, rows[0]["state"] if rows else None, epoch)
         told_us = 0 if self._keeper.state is None else int(rows[0]["told_us"])
         # Of an evaluation whose verdict was not stored any more.
@@ -74,7 +75,7 @@ class CellKeeper:
 
     def enter_epoch(self, markers: Sequence[Marker]) -> None:
         """Begin the epoch that new markers call for."""
-        if self._keeper.begin(epoch_of(self.spec, markers)):
+        if self._keeper.begin(epoch_of(self.spec, markers, self._keeper.epoch.number)):
             self._catch_up()
 
     def judge(self, closing: Closing) -> Verdict:

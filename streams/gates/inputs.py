@@ -38,7 +38,7 @@ def read_blocks(
     shares: Sequence[tuple[int, float]],
     coverage: Callable[[int], float | None],
     upto: Cuts,
-    watermark: tuple[int, float],
+    watermark_us: int,
     epoch: int,
 ) -> list[Block]:
     """Blocks that start in [first_us, end_us), from raw rows.
@@ -51,7 +51,7 @@ def read_blocks(
         shares: (since us, configured share of the treatment), ascending, from release markers.
         coverage: end of a block -> share of the fleet's events of the minute before that arrived.
         upto: the cuts up to which rows are applied; others are not there yet.
-        watermark: where event time is, in us, and by how many seconds it is behind the clock.
+        watermark_us: where event time is.
         epoch: number of it.
 
     Raises:
@@ -68,9 +68,8 @@ def read_blocks(
     block_us = wanted.block_s * SECOND_US
     starts_us = range(first_us, end_us, block_us)
     texts = block_texts(wanted, starts_us, assigned, sums)
-    watermark_us, lag_s = watermark
     rate = _requests_per_s(assigned, starts_us, wanted.block_s)
-    context = Context(watermark_us, epoch, rate, ahead_us / SECOND_US, lag_s)
+    context = Context(watermark_us, epoch, rate, ahead_us / SECOND_US)
     return [
         Block(start + block_us, coverage(start + block_us), _share(shares, start), text, context)
         for start, text in zip(starts_us, texts, strict=True)

@@ -60,16 +60,16 @@ class LiveKeeper:
         self._coverage = coverage
         self._insert = insert
         self._state: GateState | None = None
-        self._saved_us = self._looked_us = 0
+        self._saved_us = self._looked_us = self._read_us = 0
         self._saved_decision = False
-        self._epoch = Epoch()
         self._shares: list[tuple[int, float]] = []
-        self._enter(markers)
+        self._enter(epoch_of(spec, markers, newest_epoch(store, spec)), markers)
 
     def enter_epoch(self, markers: Sequence[Marker]) -> None:
         """Begin the epoch that new markers call for, and learn the shares that they state."""
-        if epoch_of(self.spec, markers) != self._epoch:
-            self._enter(markers)
+        epoch = epoch_of(self.spec, markers, self._epoch.number)
+        if epoch.number != self._epoch.number:
+            self._enter(epoch, markers)
         self._shares = shares_of(self.spec, markers)
 
     def judge(self, closing: Closing) -> Verdict | None:
@@ -84,7 +84,7 @@ class LiveKeeper:
             return None
         state = self._state or begin(self.spec, self._epoch.number, start_us)
         block_us = self._wanted.block_s * SECOND_US
-        first_us = -(-state.end_us // block_us) * block_us
+        first_us = max(-(-state.end_us // block_us) * block_us, self._read_us)
         closed_us = (watermark_us - self._wanted.mature_s * SECOND_US) // block_us * block_us
         if closed_us <= first_us:
             return None
@@ -99,6 +99,7 @@ class LiveKeeper:
                 blocks,
             )
             self._insert("gate_inputs_rows", rows)
+            self._read_us = high_us  # once, even if the gate refuses to count them
             state = self._fold(state, blocks)
         return self.verdict
 
@@ -112,18 +113,20 @@ class LiveKeeper:
         self._remember(state)
         return state.to_json()
 
-    def _enter(self, markers: Sequence[Marker]) -> None:
-        self._epoch = epoch_of(self.spec, markers)
+    def _enter(self, epoch: Epoch, markers: Sequence[Marker]) -> None:
+        self._epoch = epoch
         self._shares = shares_of(self.spec, markers)
         self.verdict = None
         self._looked_us = 0
         self._state = saved_state(self._store, self.spec, self._epoch.number)
         self._remember(self._state)
+        self._read_us = 0
         blocks = stored_blocks(
             self._store, self.spec.id, self._epoch.number, self._hash, self._saved_us
         )
         if not blocks:
             return
+        self._read_us = blocks[-1].end_us
         state = self._state
         if state is None:
             start_us = self._epoch.start_us or blocks[0].end_us - self._wanted.block_s * SECOND_US
@@ -150,7 +153,7 @@ class LiveKeeper:
             self._shares,
             self._coverage,
             self._shard.applied,
-            (self._shard.watermark_us, 0.0),
+            self._shard.watermark_us,
             self._epoch.number,
         )
 
@@ -181,6 +184,20 @@ def shares_of(spec: QueriedGate, markers: Iterable[Marker]) -> list[tuple[int, f
         for marker in markers
         if marker.share is not None and not marker.gate and marker.matches(wanted)
     )
+
+
+def newest_epoch(store: Store, spec: QueriedGate) -> int:
+    """Number of the newest epoch of a gate with a verdict under this specification, 0 without any.
+
+    Raises:
+        StoreError: the store is away.
+    """
+    rows = store.query(
+        "SELECT epoch FROM penstock.verdicts WHERE gate_id = {gate:String}"
+        " AND spec_hash = {hash:String} ORDER BY epoch DESC LIMIT 1",
+        {"gate": spec.id, "hash": spec_hash(spec)},
+    )
+    return int(rows[0]["epoch"]) if rows else 0
 
 
 def saved_state(store: Store, spec: QueriedGate, epoch: int) -> GateState | None:

@@ -21,6 +21,7 @@ from ...schemas.events import EventName
 from ...schemas.redaction import DEFAULT, Redaction
 from ..core import metrics as m
 from ..core.configured import configured_counters, counting_of
+from ..core.costs.prices import Prices, with_costs
 from ..core.counting import counted
 from ..core.delta import Collector, Delta, Source
 from ..core.ingest import DAY_US, TABLES, Flush
@@ -38,12 +39,21 @@ COVERAGE_US = 1_000_000  # boots are stored this often: the ledger tells what a 
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """A flush on its way into the store: its rows by kind of event, and the token of its inserts."""
+    """A flush on its way into the store.
+
+    Attributes:
+        flush: what was admitted.
+        tables: its rows by kind of event.
+        quarantine: its rejected rows.
+        token: of its inserts.
+        unpriced: requests that state tokens, and have neither a cost nor a price.
+    """
 
     flush: Flush
     tables: Mapping[EventName, pa.Table]
     quarantine: Sequence[Mapping[str, Any]]
     token: str
+    unpriced: int = 0
 
 
 class Ingestion:
@@ -53,7 +63,7 @@ class Ingestion:
 
     Args:
         store: migrated.
-        configuration: limits, times, and the gates whose counters are kept.
+        configuration: limits, times, prices, and the gates whose counters are kept.
         incarnation: life of the topic.
         totals: counters of the process, added to.
         redaction: what is taken out before rows are stored.
@@ -73,6 +83,7 @@ class Ingestion:
         self._totals = totals
         self._redaction = redaction
         self._counters: Sequence[m.Threshold | m.CostScore] = configured_counters(configuration)
+        self._prices = Prices(configuration.costs.prices)
         self._retention_us = configuration.retention.warm_days * DAY_US
         self.life = uuid.uuid4().hex  # tokens of one life never repeat those of another
         self._serial = 0
@@ -85,7 +96,8 @@ class Ingestion:
         self._stored_us = 0
 
     def reconfigure(self, configuration: Configuration) -> None:
-        """Count what comes by the counters of another configuration; limits and times stay."""
+        """Count and price what comes by another configuration; limits and times stay."""
+        self._prices = Prices(configuration.costs.prices)
         self._counters = configured_counters(configuration)
         self._collector.recount(counting_of(configuration))
 
@@ -121,14 +133,17 @@ class Ingestion:
         return Flush(self._intake, self._retention_us, self._redaction)
 
     def stage(self, flush: Flush, quarantine: Sequence[Mapping[str, Any]]) -> Staged:
-        """What is to be written of a flush.
+        """What is to be written of a flush; what requests cost is decided here, once.
 
         Args:
             flush: everything of it was appended on one day.
             quarantine: its rejected rows, as they are to be kept.
         """
         self._serial += 1
-        return Staged(flush, flush.tables(), quarantine, f"{self.life}-{self._serial}")
+        tables, unpriced = flush.tables(), 0
+        if self._prices and "request" in tables:
+            tables["request"], unpriced = with_costs(tables["request"], self._prices)
+        return Staged(flush, tables, quarantine, f"{self.life}-{self._serial}", unpriced)
 
     def check_store(self, partitions: Collection[int]) -> None:
         """See that the store still holds what was applied last of some partitions.
@@ -178,6 +193,7 @@ class Ingestion:
         self._collector.releases |= "release" in tables
         self._totals["late"] += sum(entry.late for entry in flush.entries)
         self._totals["redacted"] += flush.redacted
+        self._totals["unpriced"] += staged.unpriced
         self._totals["flushes"] += 1
         self._totals["frames"] += len(flush.entries)
 

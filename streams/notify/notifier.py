@@ -210,6 +210,8 @@ class Notifier:
             PenstockError: the store is away, or another notifier works.
         """
         self._lease.wait(self._timing.poll_s)
+        # There is no second look that could tell what is found out meanwhile.
+        self._section = self._section.model_copy(update={"explanation_wait_s": 0})
         try:
             self.turn()
             until_s = time.monotonic() + patience_s

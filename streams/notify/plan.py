@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from ...schemas.alerts.section import Alerts
 from ...schemas.gates import LiveGate
+from ..core.alerts.awaited import Awaited
 from ..core.alerts.log import Alert, AlertLog, follow, with_note
 from ..core.alerts.notify import Notification, NotifyState, plan_notifications
 from ..core.alerts.suppress import quiet_reasons
@@ -104,6 +105,7 @@ class Plan:
         self._receivers = {receiver.name: receiver for receiver in desk.section.receivers}
         self._alerts: dict[str, Alert] = {}
         self._taken: set[str] = set()
+        self._seen_s: dict[str, int] = {}
         self._started_us = now_us = desk.clock()
         stored = stored_plan(desk.store)
         self._state = stored.told
@@ -148,8 +150,16 @@ class Plan:
         silences = [*section.silences, *self._feed.silences(now_s)] if firing else []
         quiet = quiet_reasons(alerts, silences, section.maintenance, section.inhibitions, now_s)
         acknowledged = self._feed.acknowledged(firing, now_s)
+        awaited = self._awaited(firing, now_s)
         state, due = plan_notifications(
-            section.route, section.receivers, alerts, quiet, acknowledged, self._state, now_s
+            section.route,
+            section.receivers,
+            alerts,
+            quiet,
+            acknowledged,
+            self._state,
+            now_s,
+            awaited,
         )
         messages = [
             message
@@ -163,8 +173,15 @@ class Plan:
             messages += compose_acknowledgement(self._alerts[alert_id], told)
         return state, len(due), messages, taken
 
+    def _awaited(self, firing: Sequence[str], now_s: int) -> Awaited:
+        """What messages wait for. Only of alerts that are new here is asked what explains them."""
+        wait_s = self._desk.section.explanation_wait_s
+        self._seen_s = {name: self._seen_s.get(name, now_s) for name in firing}
+        new = {name for name, at_s in self._seen_s.items() if 0 <= now_s - at_s < wait_s}
+        return Awaited(wait_s, self._seen_s, new - self._feed.explanations(new).keys())
+
     def _explained(self, due: Sequence[Notification]) -> list[Notification]:
-        """The notifications with what is known of why their alerts fired; nothing is waited for."""
+        """The notifications with what is known of why their alerts fired."""
         ids = {alert.id for item in due for alert in item.firing}
         known = self._feed.explanations(ids) if ids else {}
         return [

@@ -41,6 +41,7 @@ from ..core.costs.saturation import read_metrics, slice_of_forecast
 from ..core.pipeline import Closing
 from ..core.shard import Shard
 from ..core.signals import Found, Saved, SignalKeeper
+from ..core.slices import CELL_GROUPINGS
 from ..core.tiles import SECOND_US, Span, Tile
 from ..core.watched import Watched, read_by, watched_by
 from ..drift.detectors import DetectorLooks
@@ -125,11 +126,17 @@ class Signals:
         self._found = Found()
         self._recorded_us = 0
         self._last = _entry(saved.get("last"))
+        # Of grouping sets that cells are not always kept by, how far back they are.
+        known, closed_s = saved.get("cells", {}), shard.pipeline.closed_s
+        self._cells_from = {
+            name: int(known.get(name, closed_s or 0))
+            for name in shard.pipeline.cell_groupings
+            if name not in CELL_GROUPINGS
+        }
         if saved:
             self._found.transitions = [Transition(**item) for item in saved["told"]]
             self._recorded_us = int(saved["recorded_us"])
             self._store_changes()
-        closed_s = shard.pipeline.closed_s
         if closed_s is not None:
             state = saved.get("state")
             self._begin(closed_s, None if state is None else Saved.from_dict(state))
@@ -173,6 +180,7 @@ class Signals:
             | ({"drift": self._drift.saved} if self._drift else {})
             | ({"detectors": self._detectors.saved_s} if self._detectors else {})
             | ({"spend": self._spend.saved_s} if self._spend else {})
+            | ({"cells": self._cells_from} if self._cells_from else {})
         ).decode()
 
     def _looks(self, keeper: SignalKeeper, closed_s: int, now_us: int) -> list[SignalReading]:
@@ -228,7 +236,7 @@ class Signals:
         """Build memory from what is stored."""
         pipeline = self._shard.pipeline
         registry = pipeline.combos.registry
-        keeper = SignalKeeper(self._watched, registry, start_s, saved)
+        keeper = SignalKeeper(self._watched, registry, start_s, saved, self._cells_from)
         closed_s = pipeline.closed_s
         assert closed_s is not None
         slices, keys = read_by(self._watched)

@@ -15,7 +15,6 @@ from ..core import metrics as m
 from ..core.configured import RECOUNT_S, Counter
 from ..core.counting import counted
 from ..core.shard import Shard
-from ..core.slices import CELL_GROUPINGS
 from ..core.tiles import CELL_S, EMPTY, Span, Tile, merge, tile_of
 from .readback import cells_between, rows_between
 from .store import Store
@@ -49,7 +48,7 @@ def recounted(store: Store, shard: Shard, added: Sequence[Counter]) -> list[tupl
 def _stretch(
     store: Store, shard: Shard, added: Sequence[Counter], start_s: int, end_s: int
 ) -> list[tuple[Span, Tile]]:
-    combos = shard.pipeline.combos
+    combos, groupings = shard.pipeline.combos, shard.pipeline.cell_groupings
     rows = rows_between(store, "request", start_s, end_s, shard.complete)
     if not rows.num_rows:
         return []
@@ -58,7 +57,7 @@ def _stretch(
     return [
         (
             span,
-            _with(known.get(span, EMPTY), _only(combos.project(tile, CELL_GROUPINGS), keys), keys),
+            _with(known.get(span, EMPTY), _only(combos.project(tile, groupings), keys), keys),
         )
         for span, tile in sorted(counted(combos, "request", rows, added).items())
         if span.length_s == CELL_S and start_s <= span.start_s < end_s

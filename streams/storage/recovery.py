@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from ...schemas.cluster import rendered
 from ...schemas.config import Configuration
 from ..core.boots import Boot, Losses, Presence, anonymous_boot
+from ..core.configured import cell_groupings
 from ..core.delta import Cuts, Source
 from ..core.fleet import Fleet
 from ..core.ingest import DAY_US, TABLES
@@ -126,7 +127,7 @@ def recover_shard(
     fleet = Fleet()
     since_us = now_us - configuration.retention.warm_days * DAY_US
     losses = _restore_fleet(store, fleet, checkpoint, since_us, now_us, configuration)
-    pipeline = Pipeline(Combos(registry, takes), fleet, loader)
+    pipeline = Pipeline(Combos(registry, takes), fleet, loader, cell_groupings(configuration.rules))
     shard = Shard(number, pipeline, applied, dict(applied), dict(applied))
     shard.feedback = bool(
         store.query(

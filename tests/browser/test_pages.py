@@ -15,8 +15,15 @@ pytestmark = pytest.mark.browser
 
 CONFIG = """
 slos: [{id: up, filter: {model: chat}, sli: {kind: availability}, target: 99%, window: 7d}]
-costs: {budgets: [{id: all, period: month, usd: 0.1}]}
-drift: {monitors: [{id: watch, filter: {model: chat}}]}
+costs:
+  budgets: [{id: all, period: month, usd: 0.1}]
+  spend_limits: [{id: tenants, by: tenant, usd: 0.3, window_s: 3600}]
+  forecasts: [{id: fleet}]
+drift:
+  monitors:
+    - {id: watch, filter: {model: chat}}
+    - {id: routes, features: [], categories: [route], window_s: 300, every_s: 60,
+       reference: {kind: uploaded, name: usual}}
 alerts:
   rules:
     - id: errors
@@ -34,6 +41,7 @@ def _rows(now_us: int) -> list[dict[str, object]]:
         {
             "ts": now_us - ago * 500_000, "model": "chat", "latency_ms": 100.0, "cost_usd": 0.001,
             "input_tokens": 10, "output_tokens": 5, "tenant": f"t{ago % 3}",
+            "route": f"/{ago % 2}", "request_id": f"r{ago}",
             "variant": "canary" if ago % 4 == 0 else "control",
             "status": "error" if ago % 4 == 0 and ago < 120 else "ok",
         }
@@ -47,6 +55,10 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server = Server(tmp_path_factory.mktemp("pages"), CONFIG)
     server.start()
     try:
+        usual = {"kind": "category", "rows": 1000, "counts": {"/0": 900, "/1": 100}}
+        reference = {"name": "usual", "series": {"route": usual}}
+        posted = httpx.post(f"{server.url}/v1/drift/references", json=reference, timeout=30)
+        assert posted.status_code == 201, posted.text
         now_us = time.time_ns() // 1000
         rows = _rows(now_us)
         header = FrameHeader(
@@ -114,10 +126,34 @@ def test_objectives_costs_and_drift_say_what_the_api_says(broken: str) -> None:
         page.click("text=Costs")
         page.wait_for_selector("[data-budget=all][data-state=exceeded]")
         page.wait_for_selector("[aria-label='By tenant'] tbody tr")
+        body = httpx.get(f"{broken}/v1/costs").json()
+        (limit,), (forecast,) = body["spend_limits"], body["forecasts"]
+        above = page.get_attribute("[data-limit=tenants]", "data-above")
+        assert (above, limit["above"]) == ("3", 3)
+        assert page.locator("[data-limit=tenants] tbody tr").count() == 3
+        state = page.get_attribute("[data-forecast=fleet]", "data-state")
+        assert state == forecast["state"] == "unknown"  # it has no steps
         page.click("text=Drift")
         page.wait_for_selector("[aria-label='Monitor watch']")
         page.go_back()
         page.wait_for_selector("[data-page-of=costs]:not([hidden])")
         page.click("text=Overview")
         page.wait_for_selector("[data-chart] canvas:visible")
+        assert wrong == []
+
+
+def test_from_a_bar_of_a_distribution_to_its_requests(broken: str) -> None:
+    with open_page(broken, "page=drift") as (page, wrong):
+        card = page.locator("[data-series='routes/route']")
+        card.locator("summary").click()
+        card.get_by_role("button", name="Requests with route /1").click()
+        page.wait_for_selector("#detail tbody tr")
+        routes = page.eval_on_selector_all(
+            "#detail tbody tr", "rows => rows.map(r => r.cells[5].textContent)"
+        )
+        assert set(routes) == {"/1"}
+        page.locator("#detail tbody tr").first.click()
+        page.wait_for_selector("#detail-title code")
+        assert page.inner_text("#detail-title").startswith("Request r")
+        page.keyboard.press("Escape")
         assert wrong == []

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from penstock.api import signal_models as models
-from penstock.streams.core.explain.explanation import Engine, Explanation, Release
+from penstock.streams.core.explain.evidence import Gauge, Part
+from penstock.streams.core.explain.explanation import Explanation, Release
 from penstock.streams.core.explain.question import Stretch
 from penstock.streams.core.explain.ranking import Finding
 from penstock.streams.core.explain.words import one_line
@@ -86,8 +87,10 @@ def test_what_changed_is_told_with_the_alert(
     found = Explanation(
         "", "error rate", "ratio", stretch, stretch, 0.5, 0.01,
         (Finding({"variant": "canary"}, 0.96, 0.9, 0.01, 0.25, 0.25, 0.3),),
+        "error type", (Part("oom", "ratio", 0.9, 0.45, 0.009),),
         (Release(T0_S, 40, "r2", "chat", "canary", "", ""),),
-        (Engine("queue_depth", "number", 40.0, None),),
+        (Gauge("output_tokens", "number", 200.0, 190.0),),
+        (Gauge("queue_depth", "number", 40.0, None),),
     )  # fmt: skip
     row = {"alert_id": name, "at": at(400), "text": one_line(found), "body": found.to_json()}
     insert(store, "alert_explanations_rows", [row | {"recorded_at": at(401)}])
@@ -100,6 +103,8 @@ def test_what_changed_is_told_with_the_alert(
     assert told["slices"][0]["slice"] == {"variant": "canary"}
     assert (told["releases"][0]["at"], told["releases"][0]["after_s"]) == (iso(0), 40)
     assert told["sentences"][0] == "error rate: 50 %, before 1 %"
+    assert (told["parts_of"], told["parts"][0]["name"]) == ("error type", "oom")
+    assert (told["requests"][0]["now"], told["engine"][0]["before"]) == (200.0, None)
     other = client.ok(f"/v1/alerts/{raised['info']}")
     assert (other["explanation"], other["explained"]) == (None, None)
 

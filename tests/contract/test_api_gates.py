@@ -12,12 +12,13 @@ from penstock.api.app import build_app
 from penstock.api.auth import Access
 from penstock.api.keys import create_key
 from penstock.api.models import VerdictAnswer
+from penstock.streams.core.gates.canonical import ENGINE, spec_hash
 from penstock.streams.storage.store import Store
 from penstock.tests.contract.signal_rows import post
 from penstock.tests.support.api import Client
 from penstock.tests.support.gates import EVIDENCE, GateWorld
-from penstock.tests.support.rows import iso
-from penstock.tests.support.store import unique
+from penstock.tests.support.rows import at, epoch_at, iso
+from penstock.tests.support.store import insert, unique
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def world(store: Store, api_store: Store) -> GateWorld:
 def test_a_new_release_never_gets_the_verdict_of_the_one_before(world: GateWorld) -> None:
     assert world.ask()["release"] is None
     world.mark("r1", 0)
-    world.say("PASS", 100, epoch=1, action="promote")
+    world.say("PASS", 100, epoch=epoch_at(0), action="promote")
     told = world.ask()
     VerdictAnswer.model_validate(told)
     assert (told["verdict"], told["release"], told["epoch_started"]) == ("PASS", "r1", iso(0))
@@ -40,10 +41,11 @@ def test_a_new_release_never_gets_the_verdict_of_the_one_before(world: GateWorld
     # The marker is stored, the gate was not evaluated since.
     world.mark("r2", 200)
     fresh = world.ask()
-    assert (fresh["verdict"], fresh["epoch"], fresh["release"]) == ("NO_DATA", 2, "r2")
+    wanted = ("NO_DATA", epoch_at(200), "r2")
+    assert (fresh["verdict"], fresh["epoch"], fresh["release"]) == wanted
     assert world.ask("status", release="r2")["status"] == "in_progress"
     assert world.hook("confirm-promotion")[0] == 409
-    world.say("FAIL", 300, epoch=2, action="rollback")
+    world.say("FAIL", 300, epoch=epoch_at(200), action="rollback")
     assert world.ask(release="r2")["verdict"] == "FAIL"
     assert world.ask(release="r1")["verdict"] == "NO_DATA"
 
@@ -79,10 +81,11 @@ def test_every_tool_is_told_the_same(
 
 def test_a_canary_execution_as_spinnaker_reads_it(world: GateWorld) -> None:
     world.mark("r1", 0)
-    world.say("UNDECIDED", 50, epoch=1)
+    world.say("UNDECIDED", 50, epoch=epoch_at(0))
+    named = f"{world.gate}@{epoch_at(0)}"
     started = post(world.client, f"/v1/kayenta/canary/{world.gate}?application=a", {}, 200)
-    assert started == {"canaryExecutionId": f"{world.gate}@1"}
-    url = f"/v1/kayenta/canary/{world.gate}@1"
+    assert started == {"canaryExecutionId": named}
+    url = f"/v1/kayenta/canary/{named}"
 
     def execution() -> Any:
         body = world.client.ok(url, storageAccountName="s")
@@ -95,7 +98,7 @@ def test_a_canary_execution_as_spinnaker_reads_it(world: GateWorld) -> None:
         False,
         False,
     )
-    world.say("FAIL", 90, epoch=1, action="rollback")
+    world.say("FAIL", 90, epoch=epoch_at(0), action="rollback")
     failed = execution()
     assert (failed["status"], failed["complete"]) == ("succeeded", True)
     judged = failed["result"]["judgeResult"]
@@ -106,7 +109,7 @@ def test_a_canary_execution_as_spinnaker_reads_it(world: GateWorld) -> None:
     assert judged["results"][0]["resultMetadata"]["estimate"] == 0.02
     world.mark("r2", 100)
     assert execution()["status"] == "canceled"
-    assert world.client.request("PUT", f"/v1/kayenta/pipelines/{world.gate}@1/cancel").json() == {}
+    assert world.client.request("PUT", f"/v1/kayenta/pipelines/{named}/cancel").json() == {}
     world.client.problem(404, "/v1/kayenta/canary/nobody@1")
     world.client.problem(404, f"/v1/kayenta/canary/{world.gate}")
 
@@ -188,11 +191,38 @@ def test_what_a_gate_said_by_epoch(world: GateWorld) -> None:
         assert world.client.request(method, f"/v1/gates/nobody/{path}").status_code == 404
 
 
+def test_only_what_came_since_is_read_and_a_store_may_be_put_back(world: GateWorld) -> None:
+    for verdict, at_s in (("UNDECIDED", 10), ("PASS", 10), ("FAIL", 20), ("UNDECIDED", 15)):
+        world.say(verdict, at_s)
+    assert world.ask()["text"] == "FAIL: said at 20"
+    world.say("PASS", 30)
+    assert world.ask()["text"] == "PASS: said at 30"
+    lost = f"gate_id = '{world.gate}' AND as_of > fromUnixTimestamp({epoch_at(15)})"
+    world.store.command(f"DELETE FROM penstock.verdicts_rows WHERE {lost}")
+    assert world.ask()["text"] == "UNDECIDED: said at 15"
+    world.say("PASS", 12, epoch=1)
+    assert world.ask()["text"] == "PASS: said at 12"
+
+
+def test_a_verdict_that_nothing_gives_is_told_by_replay(world: GateWorld) -> None:
+    url = f"/v1/gates/{world.gate}/replay"
+    world.say("PASS", 10)  # by an engine that is no more
+    world.client.problem(404, url)
+    (gate,) = world.configuration.gates
+    row = {"gate_id": world.gate, "as_of": at(20), "version": 1, "spec_hash": spec_hash(gate)}
+    insert(world.store, "verdicts_rows", [row | {"engine": ENGINE, "evidence": '{"n":1}'}])
+    told = world.client.ok(url)
+    models.ReplayAnswer.model_validate(told)
+    assert (told["epoch"], told["verdicts"], told["same"]) == (0, 1, 0)
+    assert told["differing"] == [{"stored": {"n": 1}, "again": None}]
+    world.client.problem(404, url, epoch=1)
+
+
 def test_a_reset_is_a_marker_for_one_gate(world: GateWorld) -> None:
     world.mark("r1", 0)
-    world.say("FAIL", 10, epoch=1)
+    world.say("FAIL", 10, epoch=epoch_at(0))
     body = post(world.client, f"/v1/gates/{world.gate}/reset", {"who": "ann", "reason": "r"}, 202)
-    assert body == {"gate": world.gate, "epoch": 1}
+    assert body == {"gate": world.gate, "epoch": epoch_at(0)}
     ((raw, form, key),) = world.ingest.got
     marker = json.loads(raw)
     assert (form, key) == ("json", None)
@@ -203,7 +233,25 @@ def test_a_reset_is_a_marker_for_one_gate(world: GateWorld) -> None:
     assert world.ask()["verdict"] == "FAIL"
     world.mark("r1", 20, attributes={"gate": world.gate})
     told = world.ask()
-    assert (told["verdict"], told["epoch"], told["release"]) == ("NO_DATA", 2, "r1")
+    assert (told["verdict"], told["epoch"], told["release"]) == ("NO_DATA", epoch_at(20), "r1")
+
+
+def test_markers_expire_and_the_epoch_stays(world: GateWorld) -> None:
+    """Newer numbers than any marker that is kept: of a release that has run for very long."""
+    world.say("PASS", 100, epoch=epoch_at(50))
+    told = world.ask()
+    assert (told["verdict"], told["epoch_started"], told["release"]) == ("PASS", iso(50), None)
+    # Nor does what was counted under numbers of another kind hide a release.
+    world.mark("r1", 200)
+    assert (world.ask()["verdict"], world.ask()["epoch"]) == ("NO_DATA", epoch_at(200))
+
+
+def test_a_verdict_of_another_specification_hides_none(world: GateWorld) -> None:
+    row = {"gate_id": world.gate, "epoch": epoch_at(500), "as_of": at(500), "version": 1}
+    insert(world.store, "verdicts_rows", [row | {"spec_hash": "another", "verdict": "FAIL"}])
+    assert world.ask()["verdict"] == "NO_DATA"
+    world.say("PASS", 100)
+    assert world.ask()["verdict"] == "PASS"
 
 
 def test_a_key_in_the_url_of_a_hook(world: GateWorld, tmp_path: Path) -> None:

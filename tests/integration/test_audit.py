@@ -106,6 +106,7 @@ def test_what_a_killed_server_left_holds_and_what_is_broken_is_listed(tmp_path: 
     assert told["holds"]
     assert told["checked"]["requests"] == 801
     assert told["checked"]["windows"] >= 10
+    assert told["checked"]["verdicts"] >= 10
     assert "windows compared" in progress
     assert "coverage tells of 5 events missing and 0 dropped" in told["notes"]
 

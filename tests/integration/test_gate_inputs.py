@@ -266,7 +266,7 @@ def read(store: Store, wanted: Wanted, steps: Sequence[int]) -> dict[Any, Any]:
     for step in steps:
         blocks = read_blocks(
             store, wanted, START_US + first * BLOCK_US, START_US + step * BLOCK_US, START_US,
-            [], lambda end_us: 1.0, {(1, 0): 10_000}, (START_US, 0.0), 0,
+            [], lambda end_us: 1.0, {(1, 0): 10_000}, START_US, 0,
         )  # fmt: skip
         first = step
         for inputs, _ in evaluations(wanted, blocks):
@@ -333,7 +333,7 @@ def test_every_kind_of_limit_of_a_rollback_gate_can_be_asked_for(store: Store) -
     assert wanted is not None
     blocks = read_blocks(
         store, wanted, START_US, START_US + 2 * 60 * SECOND, START_US,
-        [], lambda end_us: 1.0, {(1, 0): 10_000}, (START_US, 0.0), 0,
+        [], lambda end_us: 1.0, {(1, 0): 10_000}, START_US, 0,
     )  # fmt: skip
     ((inputs, _),) = evaluations(wanted, blocks)
     carried = {name: int(rows.n.sum()) for name, rows in inputs.metrics.items()}

@@ -22,6 +22,7 @@ import yaml
 from penstock import Emitter
 from penstock.streams.storage.store import Store
 from penstock.tests.support.gates import GateWorld, served
+from penstock.tests.support.rows import epoch_at
 from penstock.tests.support.server import Server, free_port
 from penstock.tests.support.store import opened_store
 
@@ -75,7 +76,7 @@ def invalid(store: Store) -> Iterator[tuple[str, GateWorld]]:
     """A server whose gate is INVALID, until the test says otherwise."""
     world = GateWorld(store, store)
     world.mark("r1", 0)
-    world.say("INVALID", 10, epoch=1, action="hold")
+    world.say("INVALID", 10, epoch=epoch_at(0), action="hold")
     with served(world.app) as url:
         yield url, world
 
@@ -169,7 +170,10 @@ def compiled(name: str, folder: Path) -> Path:
         pytest.skip(f"Go is not installed: the code of {name} itself was not tried")
     built = folder / name
     source = ROOT / "tests" / "go" / name
-    subprocess.run(["go", "build", "-o", str(built), "."], cwd=source, check=True, timeout=800)
+    # The newest modules ask for a newer Go than is installed: Go fetches that too.
+    environment = os.environ | {"GOTOOLCHAIN": "auto"}
+    command = ["go", "build", "-o", str(built), "."]
+    subprocess.run(command, cwd=source, env=environment, check=True, timeout=800)
     return built
 
 
@@ -274,13 +278,13 @@ def test_flaggers_hooks(
         "NO_DATA": {"confirm-traffic-increase"},
         "INVALID": set(),
     }
-    for epoch, (verdict, wanted) in enumerate(yes.items(), 2):
-        world.mark(verdict, epoch)
-        world.say(verdict, epoch, epoch, "hold" if verdict == "INVALID" else "wait")
+    for at_s, (verdict, wanted) in enumerate(yes.items(), 2):
+        world.mark(verdict, at_s)
+        world.say(verdict, at_s, epoch_at(at_s), "hold" if verdict == "INVALID" else "wait")
         found = call(canary, url)
         assert {hook for hook, error in found.items() if error is None} == wanted, verdict
         told = [json.loads(error)["text"] for error in found.values() if error is not None]
-        assert set(told) == {f"{verdict}: said at {epoch}"}
+        assert set(told) == {f"{verdict}: said at {at_s}"}
     # A server whose store is away gives no permission and no order.
     world.api_store.broken = True
     away = call(canary, url)
@@ -300,7 +304,7 @@ def test_a_reset_begins_an_epoch_of_one_gate(server: Server) -> None:
     until = time.monotonic() + 30
     while True:
         told = server.get("/v1/gates/bad/epochs").json()["epochs"][0]
-        if told["epoch"] == before["bad"]["epoch"] + 1:
+        if told["epoch"] > before["bad"]["epoch"]:
             break
         assert time.monotonic() < until, told
         time.sleep(0.1)

@@ -17,6 +17,11 @@ def iso(seconds: float) -> str:
     return at(seconds).isoformat().replace("+00:00", "Z")
 
 
+def epoch_at(seconds: float) -> int:
+    """Number of the epoch of a gate whose marker is of then."""
+    return int(at(seconds).timestamp())
+
+
 def window(end_s: int, window_s: int = 60, **more: Any) -> dict[str, Any]:
     row = {"window_s": window_s, "end": at(end_s), "grouping": "fleet", "coverage_state": "ok"}
     return row | {"version": 1} | more

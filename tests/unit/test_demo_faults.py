@@ -14,13 +14,12 @@ from click.testing import CliRunner
 from penstock.cli import main
 from penstock.cli.demo import FAULTS as OFFERED
 from penstock.demo import DemoOptions
+from penstock.demo_expected import EXPECTED, expected, markdown
 from penstock.demo_faults import (
-    EXPECTED,
     FaultResult,
-    expected,
+    explained_alerts,
     fault_config,
     healthy_hour,
-    markdown,
     replay_of,
 )
 from penstock.demo_faults_view import WORDS, FaultView, FiredAlert
@@ -31,8 +30,14 @@ from rich.console import Console
 
 OPTIONS = DemoOptions(speed=40)
 ALERT = FiredAlert(
-    "workers-lost", "warning", "firing", "2026-01-01T00:40:00Z", "Workers alive: 80 %", {}
-)
+    "a1", "workers-lost", "warning", "firing", "2026-01-01T00:40:00Z", "Workers alive: 80 %", {},
+    "worker=worker-1 explains 100 % of the change (1 -> 0)",
+)  # fmt: skip
+ROW: dict[str, Any] = {
+    "id": "a1", "rule": "r", "severity": "info", "state": "resolved", "annotations": {},
+    "fired": "2026-01-01T00:40:00Z", "text": "7 (limit 5)", "labels": {"model": "m"},
+    "explanation": None,
+}  # fmt: skip
 SUMMARY = ReplaySummary(Counter(request=2, step=7), 0, 0, 2_000_000, None, 1.5)
 
 
@@ -82,21 +87,50 @@ def test_exactly_the_matching_alerts_each_once() -> None:
     assert FaultResult((), 9, 9, [ALERT]).exit_code == 1
 
 
+def test_each_with_the_right_explanation() -> None:
+    assert result("workers-lost").unexplained == []
+    for said, lacking in (
+        ("", "workers-lost: there is none"),
+        ("no slice", "workers-lost: does not say 'worker=worker-1 explains 100 %'"),
+    ):
+        found = result(fired=[replace(ALERT, explanation=said)])
+        assert (found.missing, found.unexpected, found.exit_code) == ([], [], 1)
+        assert found.unexplained == found.document()["unexplained"] == [lacking]
+    longer = replace(ALERT, explanation="no slice", sentences=("", ALERT.explanation))
+    assert result(fired=[longer]).exit_code == 0
+
+
+class Server:
+    """Answers as the API does; the alert that fired is explained after so many looks."""
+
+    def __init__(self, looks: int) -> None:
+        self.looks = looks
+
+    def get(self, path: str, **_: Any) -> Any:
+        if path == "/v1/alerts/a1":
+            return {"explained": {"sentences": ["long"]} if self.looks < 0 else None}
+        self.looks -= 1
+        line = "short" if self.looks < 0 else None
+        return {"alerts": [ROW | {"explanation": line}, ROW | {"id": "pending", "fired": None}]}
+
+
+def test_explanations_are_waited_for_and_not_for_ever() -> None:
+    server: Any = Server(2)
+    assert [alert.said for alert in explained_alerts(server, 0.0)] == [""]
+    assert [alert.said for alert in explained_alerts(server)] == ["short\nlong"]
+
+
 def test_the_document_says_what_was_expected() -> None:
     document = json.loads(json.dumps(result("workers-lost").document()))
     assert document["faults"] == ["silent-worker"]
-    assert document["expected"] == ["workers-lost"]
-    assert document["missing"] == document["unexpected"] == []
+    assert document["expected"] == {"workers-lost": ["worker=worker-1 explains 100 %"]}
+    assert document["missing"] == document["unexpected"] == document["unexplained"] == []
     assert document["alerts"][0]["fired"] == "2026-01-01T00:40:00Z"
 
 
 def test_an_alert_is_told_as_the_api_tells_it() -> None:
-    row = {
-        "rule": "r", "severity": "info", "state": "resolved", "fired": "2026-01-01T00:40:00Z",
-        "text": "7 (limit 5)", "labels": {"model": "m"}, "annotations": {},
-    }  # fmt: skip
-    assert FiredAlert.of(row).text == "7 (limit 5)"
-    assert FiredAlert.of(row | {"annotations": {"summary": "seven"}}).text == "seven"
+    assert FiredAlert.of(ROW).text == "7 (limit 5)"
+    assert FiredAlert.of(ROW | {"annotations": {"summary": "seven"}}).text == "seven"
 
 
 @pytest.mark.parametrize("right", [True, False])
@@ -108,7 +142,8 @@ def test_the_terminal_shows_alerts_in_order_and_what_is_wrong(right: bool) -> No
     view.fired = [ALERT]
     view.progress(Progress(0, 0.5, Counter(request=1)))
     found = result("workers-lost" if right else "errors-oom")
-    view.told(found.fired, expected(found.faults), found.missing, found.unexpected)
+    reasons = {rule: item.why for rule, item in expected(found.faults).items()}
+    view.told(found.fired, reasons, found.missing, found.unexpected, found.unexplained)
     view.closed(SUMMARY, 9, "http://x", None)
     text = out.getvalue()
     for words in ("worker-1 hangs", "1 alerts firing", "00:40:00", "Workers alive: 80 %"):
@@ -116,7 +151,8 @@ def test_the_terminal_shows_alerts_in_order_and_what_is_wrong(right: bool) -> No
     assert "stored 9" in text
     assert "penstock demo --fault silent-worker --open" in text
     if right:
-        assert "exactly the matching alerts fired, each once" in text
+        assert "worker=worker-1 explains 100 % of the change" in text
+        assert "each once, with the right explanation" in text
     else:
         assert "did not fire: workers-lost" in text
         assert "should not have fired: errors-oom" in text
@@ -126,7 +162,7 @@ def test_without_a_fault_no_alert_is_expected() -> None:
     out = io.StringIO()
     view = FaultView((), quiet=False, console=Console(file=out, width=100))
     view.begin(replace(replay_of((), OPTIONS), head_s=60).fleet(), 40.0, "", "http://x")
-    view.told([], {}, [], [])
+    view.told([], {}, [], [], [])
     assert view.state() == "no alert"
     assert "Nothing goes wrong" in out.getvalue()
     assert "no alert fired" in out.getvalue()

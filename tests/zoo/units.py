@@ -223,7 +223,11 @@ class _Table:
             for name, (i, j) in powers.items()
         }
         n = _ints(len(row) for row in pairs)
-        return MetricRows(n, a=sums["a"], b=sums["b"], aa=sums["aa"], ab=sums["ab"], bb=sums["bb"])
+        tops = [_ints(max((pair[at] for pair in row), default=0) for row in pairs) for at in (0, 1)]
+        return MetricRows(
+            n, a=sums["a"], b=sums["b"], aa=sums["aa"], ab=sums["ab"], bb=sums["bb"],
+            top_a=tops[0], top_b=tops[1],
+        )  # fmt: skip
 
 
 def _moment(metric: WantedMetric, event: Event) -> tuple[int, int] | None:

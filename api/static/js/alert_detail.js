@@ -1,4 +1,4 @@
-// One alert: what changed when it fired, the engine's evidence, release markers, and its history.
+// One alert: what changed when it fired, what it is made of, the engine's evidence, release markers, its history.
 
 import { ApiError, get } from "./api.js";
 import { remember } from "./address.js";
@@ -8,7 +8,7 @@ import { DASH, clock, dateTime, seconds, show, significant, span } from "./forma
 
 const NAMES = { worker_id: "worker", input_band: "input tokens" };
 const GAUGES = { queue_depth: "Queue depth", batch_fill: "Batch fill", kv_cache_usage: "KV cache use",
-  preemptions: "Preemptions per step", step_ms: "Step" };
+  preemptions: "Preemptions per step", step_ms: "Step", input_tokens: "Input tokens", output_tokens: "Output tokens" };
 const KINDS = { ratio: "ratio", ms: "ms", usd: "usd" };
 
 const value = (v, unit) => (v === null ? DASH : KINDS[unit] ? show(v, KINDS[unit]) : significant(v));
@@ -31,24 +31,33 @@ const markers = (list) => el("ul", { class: "plain" }, list.map((r) => el("li", 
   el("strong", {}, r.release || "release"), ` ${[r.model, r.variant, r.stage !== r.variant ? r.stage : "", r.note].filter(Boolean).join(" · ")}`,
   el("span", { class: "muted" }, ` ${clock(seconds(r.at))} UTC, ${span(Math.abs(r.after_s))} ${r.after_s < 0 ? "after" : "before"} it began`))));
 
-const gauges = (list) => scroll("The engine's steps", table("The engine's steps",
-  [["Mean per step"], ["Before", 1], ["Now", 1]],
-  list.map((g) => [GAUGES[g.name] ?? g.name, value(g.before, g.unit), value(g.now, g.unit)])));
+/** Phases, types of errors, categories: the few that explain the change. */
+function parts(found) {
+  const title = found.parts_of[0].toUpperCase() + found.parts_of.slice(1);
+  const name = (p) => (found.parts_of === "phase" ? p.name.replace(/_ms$/, "").replaceAll("_", " ") : p.name) || "(none)";
+  const head = [[title], ["Explains", 1], [""], ["Before → now", 1]];
+  return scroll(title, table(title, head, found.parts.map((p) => [el("code", { class: "chip" }, name(p)),
+    share(Math.min(p.power, 9.99)), meter(p.power, "bad"), `${value(p.before, p.unit)} → ${value(p.now, p.unit)}`])));
+}
+
+const gauges = (title, per, list) => (list.length ? [el("h4", {}, title), scroll(title, table(title,
+  [[`Mean per ${per}`], ["Before", 1], ["Now", 1]],
+  list.map((g) => [GAUGES[g.name] ?? g.name, value(g.before, g.unit), value(g.now, g.unit)])))] : []);
 
 function why(found) {
   if (!found) return section("What changed", el("p", { class: "hint" }, "It is not found out yet."));
+  const times = (stretch) => `${clock(seconds(stretch.start))}–${clock(seconds(stretch.end))}`;
   const compared = found.now ? el("p", { class: "muted num" },
-    `Compared: ${clock(seconds(found.now.start))}–${clock(seconds(found.now.end))} with `
-    + `${clock(seconds(found.before.start))}–${clock(seconds(found.before.end))} UTC`) : null;
+    found.before ? `Compared: ${times(found.now)} with ${times(found.before)} UTC` : `Looked at: ${times(found.now)} UTC`) : null;
   const change = found.value === null ? null : el("p", { class: "change num" }, `${found.words}: `,
-    el("span", { class: "muted" }, value(found.value_before, found.unit)), " → ", el("strong", {}, value(found.value, found.unit)));
+    found.before ? el("span", { class: "muted" }, `${value(found.value_before, found.unit)} → `) : null, el("strong", {}, value(found.value, found.unit)));
   return section("What changed", change, compared,
     found.note ? el("p", { class: "muted" }, `${found.note[0].toUpperCase()}${found.note.slice(1)}.`) : null,
-    found.slices.length ? slices(found) : null,
+    ...(found.slices.length ? [el("h4", {}, "Slices"), slices(found)] : []),
+    ...(found.parts.length ? [el("h4", {}, "Parts"), parts(found)] : []),
     found.releases.length ? el("h4", {}, "Nearest release markers") : null,
     found.releases.length ? markers(found.releases) : null,
-    found.engine.length ? el("h4", {}, "Engine") : null,
-    found.engine.length ? gauges(found.engine) : null);
+    ...gauges("Requests", "request", found.requests), ...gauges("Engine", "step", found.engine));
 }
 
 function history(list) {

@@ -1,8 +1,11 @@
-// The costs page: where the money goes, and whether it lasts until the end of the period.
+// The costs page: where the money goes, whether it lasts until the end of the period, who spends too much, when
+// the fleet is full.
 
 import { get } from "./api.js";
-import { $, badge, el, meter, radios, setText, table } from "./dom.js";
+import { NO_FORECASTS, forecast } from "./capacity.js";
+import { $, badge, el, figures, meter, radios, scope, setText, table } from "./dom.js";
 import { dateTime, seconds, show } from "./format.js";
+import { NO_LIMITS, spendLimit } from "./limits.js";
 import { parameters, remember } from "./address.js";
 
 const WINDOWS = { "1h": "1 h", "1d": "1 d", "7d": "7 d", "30d": "30 d" };
@@ -18,15 +21,14 @@ const usd = (value) => show(value, "usd");
 const tokens = (row) => show(row.input_tokens + row.output_tokens, "count");
 
 function budget(b) {
-  const scope = Object.entries(b.filter).map(([k, v]) => `${k} ${v}`).join(" · ") || "whole fleet";
   const part = b.budget_usd && b.spent_usd !== null ? b.spent_usd / b.budget_usd : null;
   const ends = seconds(b.period_end);
   const facts = [["Spent", usd(b.spent_usd)], ["Budget", usd(b.budget_usd)],
     ["Projected", usd(b.projected_usd) + (b.low_usd === null ? "" : ` (${usd(b.low_usd)} to ${usd(b.high_usd)})`)],
     ["Last hour", usd(b.last_hour_usd)], ["Plan per hour", usd(b.budget_per_hour_usd)]];
   return el("article", { class: "card slo", "data-budget": b.id, "data-state": b.state },
-    el("header", {}, el("h3", {}, b.id), badge(LOOK[b.state] ?? "unsure", WORDS[b.state] ?? b.state), el("p", { class: "muted" }, scope)),
-    el("dl", { class: "figures" }, facts.map(([name, text]) => el("div", {}, el("dt", {}, name), el("dd", {}, text)))),
+    el("header", {}, el("h3", {}, b.id), badge(LOOK[b.state] ?? "unsure", WORDS[b.state] ?? b.state), el("p", { class: "muted" }, scope(b.filter))),
+    figures(facts),
     el("div", { class: "budget" }, meter(part, LOOK[b.state] === "good" ? "good" : LOOK[b.state] === "bad" ? "bad" : "warn"),
       el("p", {}, el("strong", {}, part === null ? "not evaluated yet" : `${show(part, "ratio")} spent`),
         ends === null ? null : el("span", { class: "muted" }, ` · until ${dateTime(ends)} UTC`))),
@@ -43,10 +45,9 @@ function spend(name, rows) {
       rows.length ? table(name, head, shown) : el("p", { class: "hint" }, "Nothing in this window.")));
 }
 
-const total = (t) => el("dl", { class: "figures card" },
+const total = (t) => figures(
   [["Cost", usd(t?.cost_usd ?? null)], ["Requests", show(t?.requests ?? null, "count")], ["Tokens", t ? tokens(t) : "–"],
-    ["per 1k tokens", usd(t?.cost_per_1k_tokens_usd ?? null)]]
-    .map(([name, text]) => el("div", {}, el("dt", {}, name), el("dd", {}, text))));
+    ["per 1k tokens", usd(t?.cost_per_1k_tokens_usd ?? null)]], "figures card");
 
 const NOTHING = el("div", { class: "card hint" }, el("p", {}, "No budgets are configured. Add one to penstock.yaml:"),
   el("pre", { tabindex: "0" }, `costs:
@@ -63,7 +64,10 @@ export function buildCosts({ guarded }) {
     root.dataset.signature = signature;
     setText($("#costs-note"), body.as_of ? `The ${WINDOWS[window]} up to ${dateTime(seconds(body.as_of))} UTC` : "No window of this length yet");
     root.replaceChildren(total(body.total), ...Object.entries(BY).map(([name, title]) => spend(title, body.spend[name])));
-    $("#budgets").replaceChildren(...(body.budgets.length ? body.budgets.map(budget) : [NOTHING]));
+    for (const [id, list, card, nothing] of [["#budgets", body.budgets, budget, NOTHING],
+      ["#limits", body.spend_limits, spendLimit, NO_LIMITS], ["#forecasts", body.forecasts, forecast, NO_FORECASTS]]) {
+      $(id).replaceChildren(...(list.length ? list.map(card) : [nothing]));
+    }
   });
   radios($("#cost-window"), "cost-window", "Window", WINDOWS, () => window, (value) => {
     window = value;

@@ -30,6 +30,13 @@ export function table(caption, head, rows, attributes = {}) {
   );
 }
 
+/** Numbers with their names: a list of `[name, text]`. */
+export const figures = (facts, look = "figures") =>
+  el("dl", { class: look }, facts.map(([name, text]) => el("div", {}, el("dt", {}, name), el("dd", {}, text))));
+
+/** What a filter lets pass, in words. */
+export const scope = (filter) => Object.entries(filter).map(([name, v]) => `${name} ${v}`).join(" · ") || "whole fleet";
+
 /** A row of radio buttons; `caption` is shown before them. */
 export function radios(root, name, caption, options, get, set) {
   root.replaceChildren(...(caption ? [el("span", { class: "caption", "aria-hidden": "true" }, caption)] : []),

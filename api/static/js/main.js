@@ -261,7 +261,7 @@ const loadRequests = guarded("#requests", async () => {
 async function openDetail(id) {
   const dialog = $("#detail");
   fillDetail(dialog, id, null);
-  dialog.showModal();
+  if (!dialog.open) dialog.showModal(); // it shows the requests that this one was chosen from
   try {
     fillDetail(dialog, id, await get(`v1/requests/${encodeURIComponent(id)}`));
   } catch (error) {
@@ -311,7 +311,7 @@ function start() {
   $("#detail").addEventListener("click", (event) => {
     if (event.target === $("#detail")) $("#detail").close();
   });
-  loadPage = buildPages({ guarded, isLocked: () => state.locked });
+  loadPage = buildPages({ guarded, isLocked: () => state.locked, openRequest: openDetail });
   document.body.classList.add("ready");
   refreshAll();
   follow();

@@ -14,10 +14,11 @@ const OVERVIEW = "overview";
  * Build every page and follow the address.
  * @param guarded wraps a load, so that what fails is said in a panel
  * @param isLocked whether the server asks for a key first
+ * @param openRequest opens the detail of a request
  * @returns `load`, which loads what is shown now
  */
-export function buildPages({ guarded, isLocked }) {
-  const hooks = { guarded };
+export function buildPages({ guarded, isLocked, openRequest }) {
+  const hooks = { guarded, openRequest };
   const loads = {
     alerts: buildAlerts(hooks), slos: buildSlos(hooks), costs: buildCosts(hooks), drift: buildDrift(hooks),
   };

@@ -35,11 +35,8 @@ const EMPTY = {
   newest: "No requests in this range.",
 };
 
-export function showRequests(root, view, requests, onOpen) {
-  if (!requests.length) {
-    root.replaceChildren(el("p", { class: "hint" }, EMPTY[view]));
-    return;
-  }
+/** A table of requests; a click on a row opens it. */
+export function requestTable(caption, requests, onOpen) {
   const head = [["Completed, UTC"], ["Request"], ["Status"], ["Model"], ["Release"], ["Route"],
     ["TTFT", 1], ["Latency", 1], ["Tokens in", 1], ["Tokens out", 1], ["Cost", 1]];
   const rows = requests.map((r) => [
@@ -54,9 +51,14 @@ export function showRequests(root, view, requests, onOpen) {
     r.input_tokens?.toLocaleString("en-US") ?? DASH, r.output_tokens?.toLocaleString("en-US") ?? DASH,
     show(r.cost_usd, "usd"),
   ]);
-  const node = table(`${REQUEST_VIEWS[view]} requests`, head, rows, { class: "rows" });
+  const node = table(caption, head, rows, { class: "rows" });
   node.addEventListener("click", (event) => {
     if (!event.target.closest("button")) event.target.closest("tbody tr")?.querySelector("button")?.click();
   });
-  root.replaceChildren(node);
+  return node;
+}
+
+export function showRequests(root, view, requests, onOpen) {
+  root.replaceChildren(requests.length ? requestTable(`${REQUEST_VIEWS[view]} requests`, requests, onOpen)
+    : el("p", { class: "hint" }, EMPTY[view]));
 }

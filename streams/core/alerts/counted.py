@@ -75,6 +75,10 @@ COUNTED: dict[str, Counted] = {
 }
 
 
+PRESENCE = ("requests", "overdue", "steps")
+"""A slice is there while it has one of these."""
+
+
 class CellWindow:
     """A window summed from cells; what was read once is remembered.
 

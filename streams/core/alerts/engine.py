@@ -9,7 +9,7 @@ import numpy as np
 
 from ....schemas.alerts.rules import AlertRule, Signal
 from ..slices import GROUPINGS, Slice, SliceRegistry
-from ..tiles import PANE_S, Span, Tile
+from ..tiles import CELL_S, PANE_S, Span, Tile
 from ..windows import Ints
 from .machine import RuleState, Series, amend, initial_state, key_of, retire, step
 from .members import Members
@@ -32,6 +32,8 @@ class AlertEngine:
         start_s: where rules without a state begin: the end of the last closed cell.
         states: where rules left off, by rule id. States of rules that changed or went are ended:
             the first `close` tells so.
+        cells_from: grouping set -> start of its first cell, where there were none before: its rules
+            wait until their window is whole.
     """
 
     def __init__(
@@ -41,10 +43,11 @@ class AlertEngine:
         owns: Callable[[Slice], bool],
         start_s: int,
         states: Mapping[str, RuleState] | None = None,
+        cells_from: Mapping[str, int] | None = None,
     ) -> None:
         self.watches = {rule.id: Watch(rule) for rule in rules}
         self._members = Members(registry, owns)
-        self._ring = CellRing()
+        self._ring = CellRing({key for watch in self.watches.values() for key in watch.keys})
         self._unsaid: list[Transition] = []
         self.states: dict[str, RuleState] = {}
         for rule_id, state in sorted((states or {}).items()):
@@ -56,6 +59,11 @@ class AlertEngine:
         for rule_id, watch in self.watches.items():
             if rule_id not in self.states:
                 self.states[rule_id] = self._begin(watch, start_s)
+            from_s = (cells_from or {}).get(watch.grouping)
+            if watch.uses_cells and from_s is not None:
+                state = self.states[rule_id]
+                whole_s = max(state.evaluated_s, from_s + watch.length_s - CELL_S)
+                self.states[rule_id] = replace(state, evaluated_s=whole_s)
 
     @property
     def needs_from_s(self) -> int | None:

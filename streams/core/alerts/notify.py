@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from ....schemas.alerts.routing import Receiver, RootRoute
 from ..gates.canonical import canonical_json, sha256
+from .awaited import AT_ONCE, Awaited
 from .log import Alert
 from .routes import Destination, destinations
 
@@ -110,12 +111,14 @@ def plan_notifications(
     acknowledged: Collection[str],
     state: NotifyState,
     now_s: int,
+    awaited: Awaited = AT_ONCE,
 ) -> tuple[NotifyState, list[Notification]]:
     """What is to be told now.
 
     The first message of a group waits `group_wait_s` for more, the next ones keep `group_interval_s`
     apart, and what still fires is told again after `repeat_interval_s`. An alert that fires for
-    `after_s` and is not acknowledged also goes to the receivers of an escalation, at once. Quiet
+    `after_s` and is not acknowledged also goes to the receivers of an escalation, at once. What tells
+    of an alert for the first time waits for its explanation, as long as `awaited` allows. Quiet
     alerts are not told; acknowledged ones are neither repeated nor escalated further. Whoever was
     told that an alert fires is told that it ended, whatever was changed in between.
 
@@ -127,6 +130,7 @@ def plan_notifications(
         acknowledged: ids of alerts that somebody has taken.
         state: what was told.
         now_s: the time, seconds since 1970 UTC.
+        awaited: explanations that are being looked for.
 
     Returns:
         The state after the messages, to be stored with them, and the messages.
@@ -138,7 +142,7 @@ def plan_notifications(
     due: list[Notification] = []
     for key in sorted({*groups, *state.groups}):
         before = state.groups.get(key)
-        message = _message(groups.get(key), before, by_id, quiet, acknowledged, now_s)
+        message = _message(groups.get(key), before, by_id, quiet, acknowledged, now_s, awaited)
         now = before if message is None else message.after
         if now is not None and now.told:
             after[key] = now
@@ -179,6 +183,7 @@ def _message(
     quiet: Mapping[str, str],
     acknowledged: Collection[str],
     now_s: int,
+    awaited: Awaited,
 ) -> _Message | None:
     """The message of a group, None where none is due."""
     told = [by_id[name] for name in before.told if name in by_id] if before else []
@@ -202,7 +207,7 @@ def _message(
     fresh = [alert for alert in firing if alert.id not in known]
     waiting = any(alert.id in known and alert.id not in acknowledged for alert in firing)
     due_s = _slot(group, before, fresh, ended, waiting, now_s)
-    if due_s is None or now_s < due_s:
+    if due_s is None or now_s < due_s or awaited.holds([alert.id for alert in fresh], now_s):
         return None
     left = tuple(sorted((known | {alert.id for alert in fresh}) - {alert.id for alert in ended}))
     after = GroupState(now_s, left, group.receivers)

@@ -14,7 +14,7 @@ from ....schemas.alerts.metrics import METRICS
 from ....schemas.alerts.rules import Absence, Change, Limit, Op, Signal, Threshold
 from ..pipeline import WindowRows
 from ..windows import Floats, Ints
-from .counted import CellWindow
+from .counted import PRESENCE, CellWindow
 from .watch import Watch
 
 Mask = npt.NDArray[np.bool_]
@@ -24,7 +24,7 @@ _PRESENCE = {
     "requests": ("requests", "overdue"),
     "steps": ("steps",),
     "feedback": ("feedback",),
-    "cell": ("requests", "overdue", "steps"),
+    "cell": PRESENCE,
 }
 
 

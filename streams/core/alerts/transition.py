@@ -133,13 +133,16 @@ def shown(value: float | None, unit: str, note: str = "") -> str:
 
     >>> shown(0.0831, "ratio", "of requests above 1200 ms"), shown(85000, "ms"), shown(7, "count")
     ('8.31 % of requests above 1200 ms', '85,000 ms', '7')
+    >>> shown(16.8, "ratio", "of errors before")
+    '1,680 % of errors before'
     """
     if value is None or math.isnan(value):
         return note if value is None else ""
     if math.isinf(value):
         number = "longer than anything"
     elif unit == "ratio":
-        number = f"{value * 100:.3g} %"
+        percent = value * 100
+        number = (f"{percent:,.0f}" if abs(percent) >= 1000 else f"{percent:.3g}") + " %"
     else:
         digits = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
         suffix = {"count": "", "number": "", "usd": " USD"}.get(unit, f" {unit}")

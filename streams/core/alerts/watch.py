@@ -11,9 +11,9 @@ from ....schemas.alerts.rules import Absence, AlertRule, Change, Op, Signal, Thr
 from ....schemas.errors import InvalidConfiguration
 from .. import metrics as m
 from ..gates.canonical import sha256
-from ..slices import CELL_GROUPINGS
 from ..tiles import CELL_S, PANE_S
-from ..windows import MINUTE, tick_s
+from ..windows import tick_s
+from .counted import COUNTED, PRESENCE
 from .ring import LONGEST_S
 
 
@@ -68,7 +68,7 @@ class Watch:
 
     @property
     def _short(self) -> bool:
-        return self.grouping in CELL_GROUPINGS and self.length_s <= LONGEST_S
+        return self.length_s <= LONGEST_S
 
     @cached_property
     def length_s(self) -> int:
@@ -82,8 +82,24 @@ class Watch:
     def tick_s(self) -> int:
         """Seconds of event time between two evaluations."""
         if self.uses_cells:
-            return CELL_S if self.length_s <= MINUTE else 5
+            return CELL_S
         return tick_s(self.length_s)
+
+    @cached_property
+    def keys(self) -> frozenset[int]:
+        """Keys of everything that it reads off cells."""
+        condition = self.rule.condition
+        if not self.uses_cells or not isinstance(condition, Threshold):
+            return frozenset()
+        if self.quantile is not None:
+            found = {(counter.number, at) for counter in self.counters() for at in (0, 1)}
+        else:
+            metric = COUNTED[condition.metric]
+            found = {*metric.plus, *metric.minus}
+            found |= {(metric.per, 0)} if isinstance(metric.per, int) else set()
+        for name in (METRICS[condition.metric].per, *PRESENCE):
+            found |= {*COUNTED[name].plus}
+        return frozenset(m.key(number, at) for number, at in found)
 
     def counter(self, op: Op, limit_ms: float) -> m.Threshold:
         """The counter behind a comparison of its quantile. Limits are resolved to a microsecond."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -22,6 +24,7 @@ from ..columns import Ints, Mask, dictionary, integers
 MAX_TOKENS = 2**32 - 1  # of one class in a valid request
 HOUR_US = 3_600_000_000
 PICO_PER_NANO = 1000
+_CLASSES = ("input", "cached", "output", "reasoning")  # as `TokenPrice.picousd_per_token` has them
 
 P = TypeVar("P", bound=Dated)
 
@@ -52,6 +55,10 @@ class Prices(Generic[P]):
             for model, dated in self._entries.items()
         }
 
+    def __bool__(self) -> bool:
+        """Whether there is any."""
+        return bool(self._entries)
+
     def price(self, model: str, at_us: int) -> P | None:
         """The entry of a model that is valid at a time, else the one of `*`, else None."""
         for name in (model, ANY_MODEL):
@@ -60,10 +67,10 @@ class Prices(Generic[P]):
                 return self._entries[name][position - 1]
         return None
 
-    def changes_us(self, model: str) -> list[int]:
-        """Times at which the price of a model may change, ascending, distinct."""
-        starts = (*self._starts_us.get(model, ()), *self._starts_us.get(ANY_MODEL, ()))
-        return sorted(set(starts))
+    @cached_property
+    def changes_us(self) -> Ints:
+        """Times at which the price of any model may change, ascending, distinct."""
+        return np.unique(np.array([*chain(*self._starts_us.values())], np.int64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,20 +106,26 @@ def request_costs(
     Returns:
         Nano-dollars, shape (n,), 0 where there is no price, and whether there is one.
     """
-    classes = _paid(tokens)
-    cost, priced = np.zeros(len(ts_us), np.int64), np.zeros(len(ts_us), bool)
     codes, names = models
-    for code in np.unique(codes).tolist():
-        rows = np.flatnonzero(codes == code)
-        changes = prices.changes_us(names[code])
-        epoch = np.searchsorted(np.array(changes, np.int64), ts_us[rows], side="right")
-        for number in np.unique(epoch[epoch > 0]).tolist():
-            entry = prices.price(names[code], changes[number - 1])
-            assert entry is not None  # one begins there
-            here = rows[epoch == number]
-            cost[here] = _cost(entry.picousd_per_token, [part[here] for part in classes])
-            priced[here] = True
-    return cost, priced
+    changes = prices.changes_us
+    epochs = len(changes) + 1
+    # Which prices a row has is a number; there are few of them, and they are looked up once each.
+    which = codes * epochs + np.searchsorted(changes, ts_us, side="right")
+    used = np.flatnonzero(np.bincount(which, minlength=1)).tolist()
+    table = np.zeros((len(_CLASSES), len(names) * epochs), np.int64)
+    known = np.zeros(len(names) * epochs, bool)
+    for number in used:
+        code, epoch = divmod(number, epochs)
+        entry = prices.price(names[code], int(changes[epoch - 1])) if epoch else None
+        if entry is not None:
+            table[:, number], known[number] = entry.picousd_per_token, True
+    cost = np.zeros(len(ts_us), np.int64)
+    rest = np.zeros(len(ts_us), np.int64)
+    # Whole nano-dollars and the rest apart, so that nothing leaves 64 bits.
+    for nano, pico, count in zip(*divmod(table, PICO_PER_NANO), _paid(tokens), strict=True):
+        cost += count * nano[which]
+        rest += count * pico[which]
+    return cost + (rest + PICO_PER_NANO // 2) // PICO_PER_NANO, known[which]
 
 
 def _paid(tokens: Tokens) -> list[Ints]:
@@ -130,16 +143,7 @@ def _paid(tokens: Tokens) -> list[Ints]:
     ]
 
 
-def _cost(picousd_per_token: Sequence[int], classes: Sequence[Ints]) -> Ints:
-    """Nano-dollars; whole ones and the rest apart, so that nothing leaves 64 bits."""
-    nano, rest = np.zeros(len(classes[0]), np.int64), np.zeros(len(classes[0]), np.int64)
-    for price, count in zip(picousd_per_token, classes, strict=True):
-        nano += count * (price // PICO_PER_NANO)
-        rest += count * (price % PICO_PER_NANO)
-    return nano + (rest + PICO_PER_NANO // 2) // PICO_PER_NANO
-
-
-def with_costs(table: pa.Table, prices: Prices[TokenPrice]) -> pa.Table:
+def with_costs(table: pa.Table, prices: Prices[TokenPrice]) -> tuple[pa.Table, int]:
     """Requests that ended and state tokens but no cost, with the cost of the price table.
 
     What a request states itself is never changed. Call it once, at ingestion: the cost is stored
@@ -148,25 +152,32 @@ def with_costs(table: pa.Table, prices: Prices[TokenPrice]) -> pa.Table:
     Args:
         table: requests as decoded, with their default status (defaults.with_status).
         prices: the table.
+
+    Returns:
+        The table, and how many of these requests have no price, so still no cost.
     """
     stated, costed = integers(table, "cost_nanousd")
+    if costed.all():
+        return table, 0
     named = {}
     told = np.zeros(table.num_rows, bool)
-    for name in ("input", "output", "cached", "reasoning"):
+    for name in _CLASSES:
         named[name], present = integers(table, f"{name}_tokens")
         told |= present
     codes, values = dictionary(table, "status")
     ended = np.array([value != "" for value in values], bool)[codes]
     missing = ended & told & ~costed
     if not missing.any():
-        return table
+        return table, 0
     models = dictionary(table, "model")
     cost, priced = request_costs(prices, models, integers(table, "ts")[0], Tokens(**named))
     fill = missing & priced
     column = pa.array(np.where(fill, cost, stated), pa.int64(), mask=~(fill | costed))
+    unpriced = int((missing & ~priced).sum())
     if "cost_nanousd" in table.column_names:
-        return table.set_column(table.column_names.index("cost_nanousd"), "cost_nanousd", column)
-    return table.append_column("cost_nanousd", column)
+        at = table.column_names.index("cost_nanousd")
+        return table.set_column(at, "cost_nanousd", column), unpriced
+    return table.append_column("cost_nanousd", column), unpriced
 
 
 @dataclass(frozen=True, slots=True)

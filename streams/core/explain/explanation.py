@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..alerts.transition import shown
 from ..gates.canonical import canonical_json
 from .contribution import Floats, Sums, change
+from .evidence import Gauge, Kind, Part, parts_of_kinds, parts_of_phases
 from .measures import Measure
 from .question import SLICED_BY, Question, Stretch
 from .ranking import Dimension, Finding, findings
@@ -37,16 +38,6 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
-    """What the engine's steps say: mean per step now and before; None where no step states it."""
-
-    name: str
-    unit: str
-    now: float | None
-    before: float | None
-
-
-@dataclass(frozen=True, slots=True)
 class Answer:
     """What one query over raw rows gave.
 
@@ -54,14 +45,20 @@ class Answer:
         total: of all rows that the filter lets pass.
         dimensions: sums by value, in the order in which names are preferred.
         releases: nearest first.
-        engine: empty where nothing is said.
+        kinds: of the rows that the measure counts, where they have kinds.
+        phases: of a latency, means per request: itself first, then what it consists of.
+        requests: other means per request.
+        engine: means per step.
         limit: what rows were compared with; None where nothing was.
     """
 
     total: Sums
     dimensions: Sequence[Dimension]
     releases: Sequence[Release] = ()
-    engine: Sequence[Engine] = ()
+    kinds: Sequence[Kind] = ()
+    phases: Sequence[Gauge] = ()
+    requests: Sequence[Gauge] = ()
+    engine: Sequence[Gauge] = ()
     limit: float | None = None
 
 
@@ -76,8 +73,11 @@ class Explanation:
         now, before: the stretches compared.
         value, value_before: over them; sums are scaled to the length of `now`. None without rows.
         slices: those that explain the change, best first; empty where none stands out.
+        parts_of: what parts are: `phase`, `error type`, `safety flag`, or the series that drifted.
+        parts: those that explain the change, best first; empty where no few of them do.
         releases: the nearest release markers, at most three.
-        engine: evidence of engine steps, of latencies only.
+        requests: evidence of the requests, of latencies and costs.
+        engine: evidence of engine steps, of latencies and of what steps state.
     """
 
     note: str
@@ -88,8 +88,11 @@ class Explanation:
     value: float | None = None
     value_before: float | None = None
     slices: tuple[Finding, ...] = ()
+    parts_of: str = ""
+    parts: tuple[Part, ...] = ()
     releases: tuple[Release, ...] = ()
-    engine: tuple[Engine, ...] = ()
+    requests: tuple[Gauge, ...] = ()
+    engine: tuple[Gauge, ...] = ()
 
     def to_json(self) -> str:
         """Canonical JSON; the same explanation gives the same text."""
@@ -108,23 +111,29 @@ class Explanation:
                 found[name] = None if found[name] is None else Stretch(**found[name])
             for item in found["slices"]:  # JSON has them by the alphabet
                 item["slice"] = {n: item["slice"][n] for n in _ORDER if n in item["slice"]}
-            parts = (("slices", Finding), ("releases", Release), ("engine", Engine))
-            for name, kind in parts:
-                found[name] = tuple(kind(**item) for item in found[name])
+            for name, kind in _LISTS.items():
+                # Those of an earlier Penstock have fewer.
+                found[name] = tuple(kind(**item) for item in found.get(name, ()))
             return cls(**found)
         except (KeyError, TypeError) as error:
             raise ValueError(f"not an explanation of an alert: {error}") from error
 
 
+_LISTS: Mapping[str, type] = {
+    "slices": Finding, "parts": Part, "releases": Release, "requests": Gauge, "engine": Gauge,
+}  # fmt: skip
+
+
 def explain(question: Question, answer: Answer) -> Explanation:
     """Which slices explain the change that a question is about."""
     measure, total = question.measure, answer.total
-    quotient = measure.kind != "sum"
+    quotient = measure.kind in ("ratio", "above")
     value = _value(total.n, total.d, quotient)
     before = _value(total.n0, total.d0, quotient)
-    slices = (
-        () if value is None else tuple(findings(answer.dimensions, total, quotient, measure.counts))
-    )
+    slices: tuple[Finding, ...] = ()
+    if value is not None:
+        slices = tuple(findings(answer.dimensions, total, quotient, measure.sample))
+    parts_of, parts = _parts(measure, answer, quotient)
     note = ""
     if value is None:
         note = "no row of the time that the alert is about tells"
@@ -145,9 +154,22 @@ def explain(question: Question, answer: Answer) -> Explanation:
         value,
         before if total.d0[0] else None,
         slices,
+        parts_of if parts else "",
+        tuple(parts),
         tuple(answer.releases),
+        tuple(answer.requests),
         tuple(answer.engine),
     )
+
+
+def _parts(measure: Measure, answer: Answer, quotient: bool) -> tuple[str, list[Part]]:
+    if (
+        answer.phases and answer.phases[0].name == measure.name
+    ):  # else nobody states how long it took
+        return "phase", parts_of_phases(answer.phases[0], answer.phases[1:])
+    if answer.kinds and answer.total.d[0]:
+        return measure.kinds, parts_of_kinds(answer.kinds, answer.total, quotient)
+    return "", []
 
 
 def _value(n: Floats, d: Floats, quotient: bool) -> float | None:

@@ -11,9 +11,10 @@ from typing import Literal
 
 from ....schemas.alerts.metrics import METRICS, quantile_of
 from ....schemas.slo import sli as slis
+from .ranking import Sample
 
-Source = Literal["requests", "steps"]
-Kind = Literal["sum", "ratio", "above"]
+Source = Literal["requests", "steps", "frames"]
+Kind = Literal["sum", "ratio", "above", "present"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +23,9 @@ class Measure:
 
     Attributes:
         name: of the metric; of `above`, the field whose rows above a limit are counted.
-        source: rows that it is summed over.
-        kind: `above` is the share of rows above a limit among those that state the field.
+        source: rows that it is summed over; frames are those of the ledger.
+        kind: `above` is the share of rows above a limit among those that state the field; `present` is
+            how many have rows at all, whatever the length of the stretch.
         unit: of the quotient or sum.
         words: for people.
         percent: of `above` that stands for a quantile; None else.
@@ -37,9 +39,19 @@ class Measure:
     percent: int | None = None
 
     @property
-    def counts(self) -> bool:
-        """Whether the sum above is a number of rows, so that chance can be told from change."""
-        return self.kind == "above" or self.unit == "count" or self.name in _COUNTED
+    def sample(self) -> Sample:
+        """What chance can be told from change by: the rows that are counted, or all of them."""
+        if self.kind == "present":
+            return "none"
+        counted = self.kind == "above" or self.unit == "count" or self.name in _COUNTED
+        return "counted" if counted else "all"
+
+    @property
+    def kinds(self) -> str:
+        """What the rows that count have kinds of; empty where they have none."""
+        if self.name in _FAILURES:
+            return "error type"
+        return "safety flag" if self.name in _FLAGGED else ""
 
 
 # Distributions of steps: the field, its percentile (100: the highest), what it is called.
@@ -53,11 +65,15 @@ _STEP_FIELDS = {
     "gpu_temperature_c_max": ("gpu_temperature_c", 100),
     "model_load_s_max": ("model_load_s", 100),
 }
-# Of one row per worker, or of feedback, which has no dimensions of its own.
-_UNEXPLAINED = frozenset({"healthy_replicas_min"})
-_WORDS = {"availability": "share that was not available", "cost_usd": "cost"}
+_WORDS = {
+    "availability": "share that was not available",
+    "cost_usd": "cost",
+    "healthy_replicas": "healthy replicas as a worker sees them",
+}
 # Rates are sums over stretches of known length.
 _SUMS = {"request_rate": "requests", "tokens_per_s": "output_tokens"}
+# Of what the ledger says of frames. What is missing it does not: that is between two of them.
+_FRAME_SUMS = frozenset({"late", "duplicate", "rejected", "gap"})
 _STEP_RATIOS = frozenset(
     {
         "batch_fill_mean", "queue_depth_mean", "kv_cache_usage_mean", "gpu_utilization_mean",
@@ -65,6 +81,8 @@ _STEP_RATIOS = frozenset(
         "running_mean",
     }
 )  # fmt: skip
+_FAILURES = frozenset({"error_rate", "availability", "errors"})
+_FLAGGED = frozenset({"safety_rate", "safety_violations"})
 _COUNTED = frozenset({"error_rate", "availability", "cache_hit_rate", "safety_rate"})
 _REQUEST_RATIOS = frozenset(
     {
@@ -85,8 +103,14 @@ def measure_of(metric: str) -> Measure | None:
         return _above(quantile[0], "requests", quantile[1])
     if metric in _STEP_FIELDS:
         return _above(_STEP_FIELDS[metric][0], "steps", _STEP_FIELDS[metric][1])
+    if metric == "healthy_replicas_min":
+        return Measure("healthy_replicas", "steps", "ratio", "number", _words("healthy_replicas"))
+    if metric == "workers":
+        return Measure(metric, "frames", "present", "count", "workers that say anything")
+    if metric in _FRAME_SUMS:
+        return Measure(metric, "frames", "sum", "count", f"{metric} events")
     known = METRICS.get(metric)
-    if known is None or known.per not in ("requests", "steps") or metric in _UNEXPLAINED:
+    if known is None or known.per not in ("requests", "steps"):
         return None
     source: Source = "requests" if known.per == "requests" else "steps"
     if metric in _REQUEST_RATIOS | _STEP_RATIOS:

@@ -18,13 +18,14 @@ LONGEST_S = 3600  # of either stretch, so that a question reads so much and no m
 SHORTEST_BEFORE_S = 300
 BEFORE = 5  # times as long as the window, for a baseline that is less noisy
 # What slices are looked for by, in the order in which names are preferred where several mean the same
-# rows; steps have no route, no tenant and no input.
+# rows; steps have no route, no tenant and no input, frames have a worker only.
 SLICED_BY: Mapping[str, tuple[str, ...]] = {
     "requests": (
         "variant", "release", "model", "model_version", "adapter", "route", "tenant", "worker_id",
         "input_band",
     ),
     "steps": ("variant", "release", "model", "model_version", "adapter", "worker_id"),
+    "frames": ("worker_id",),
 }  # fmt: skip
 
 
@@ -65,11 +66,13 @@ class Question:
     @property
     def scale(self) -> float:
         """What sums of the time before are multiplied by, to be those of an equal time."""
+        if self.measure.kind == "present":
+            return 1.0
         return self.now.length_s / self.before.length_s
 
 
 def question_of(fired: Transition, rule: AlertRule, settings: Configuration) -> Question | None:
-    """What to find out about an alert that fired; None where rows do not tell (drift, feedback, coverage).
+    """What to find out about an alert that fired; None where rows do not tell (feedback, what is missing).
 
     The time compared is the rule's window before it fired, of a burn rate the short one. The baseline
     ends a (long) window before the first breach, so that no row of it can have been part of that, and is
@@ -99,7 +102,7 @@ def question_of(fired: Transition, rule: AlertRule, settings: Configuration) -> 
         {
             name: v
             for name, v in fired.labels.items()
-            if name in DIMENSIONS and v not in ("", OTHER)
+            if name in (*DIMENSIONS, "user_hash") and v not in ("", OTHER)
         },
         Stretch(at_s - min(window_s, LONGEST_S), at_s),
         Stretch(end_s - length_s, end_s),
@@ -116,14 +119,22 @@ def _windows_of(
         return WINDOWS_S[condition.window], WINDOWS_S[condition.window]
     if isinstance(condition, Absence):
         return condition.absent_s, condition.absent_s
-    for objective in _objectives(settings):
-        for name, burn in zip(burn_signals(objective), objective.rules, strict=True):
-            if name == condition.id:
-                return burn.short_s, burn.long_s
+    for objective in _objectives(settings) if condition.kind == "burn_rate" else ():
+        names = burn_signals(objective)
+        burns = [
+            burn
+            for name, burn in zip(names, objective.rules, strict=True)
+            if condition.id in (name, objective.id)
+        ]
+        if burns:  # of all of them as one, the one that sees a breach first
+            burn = min(burns, key=lambda burn: burn.short_s)
+            return burn.short_s, burn.long_s
     return LONGEST_S, LONGEST_S
 
 
 def _of_signal(signal: Signal, settings: Configuration) -> tuple[Measure | None, float | None]:
+    if signal.kind == "spend_limit":
+        return measure_of("cost_usd"), None
     if signal.kind not in ("burn_rate", "budget"):
         return None, None
     for objective in _objectives(settings):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -16,6 +17,8 @@ MIN_SURPRISE = 0.02  # bits; a dimension that looks as before explains nothing
 AT_MOST = 3  # of one dimension; what is spread over more is no explanation
 LIFT = 0.25  # per slice: so much more of the change than of the traffic must be theirs
 MOST_FINDINGS = 3
+Sample = Literal["counted", "all", "none"]
+"""What is drawn by chance: the rows that N counts, all rows, or nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ class Dimension:
 
 
 def findings(
-    dimensions: Sequence[Dimension], total: Sums, quotient: bool, counts: bool = True
+    dimensions: Sequence[Dimension], total: Sums, quotient: bool, sample: Sample = "counted"
 ) -> list[Finding]:
     """The slices to tell, best first.
 
@@ -62,14 +65,14 @@ def findings(
         dimensions: in the order in which names are preferred.
         total: everything.
         quotient: whether N / D is explained, or N alone.
-        counts: whether N counts rows.
+        sample: what chance can be told from change by.
     """
     whole = change(total, quotient)
     if whole == 0:
         return []
     found: dict[tuple[float, ...], Finding] = {}
     ranked = sorted(
-        (_chosen(dimension, total, quotient, counts, whole) for dimension in dimensions),
+        (_chosen(dimension, total, quotient, sample, whole) for dimension in dimensions),
         key=lambda chosen: -sum(item.surprise for _, item in chosen) / max(len(chosen), 1),
     )
     for chosen in ranked:
@@ -87,7 +90,7 @@ def findings(
 
 
 def _chosen(
-    dimension: Dimension, total: Sums, quotient: bool, counts: bool, whole: float
+    dimension: Dimension, total: Sums, quotient: bool, sample: Sample, whole: float
 ) -> list[tuple[tuple[float, ...], Finding]]:
     """The slices of one dimension, most power first, each with the sums that it is known by."""
     sums = dimension.sums
@@ -99,7 +102,9 @@ def _chosen(
             break
         chosen.append(at)
     explained = power[chosen].sum()
-    unlike = bits.sum() >= max(MIN_SURPRISE, chance(len(power), total, counts))
+    unlike = sample == "none" or bits.sum() >= max(
+        MIN_SURPRISE, chance(len(power), total, sample == "counted")
+    )
     stands_out = explained >= (1 + LIFT * len(chosen)) * _traffic(sums, total)[chosen].sum()
     if explained < ENOUGH_POWER or len(chosen) > AT_MOST or not (unlike and stands_out):
         return []

@@ -3,50 +3,55 @@
 from __future__ import annotations
 
 from ..alerts.transition import shown
-from .explanation import Engine, Explanation, Release
+from .evidence import Gauge, Part, moved
+from .explanation import Explanation, Release
 from .ranking import ENOUGH_POWER, Finding
 
 NAMES = {"worker_id": "worker", "input_band": "input tokens"}
-MOVED = 1.25  # a gauge of the engine that rose or fell by less is not told in one line
 # What a queue, a batch and a cache are called where people read it.
-ENGINE_NAMES = {
+GAUGE_NAMES = {
     "queue_depth": "queue",
     "batch_fill": "batch fill",
     "kv_cache_usage": "KV cache",
     "preemptions": "preemptions per step",
     "step_ms": "step",
+    "input_tokens": "input tokens",
+    "output_tokens": "output tokens",
 }
 _NEAR_S = 1800  # a marker that is further away is not told in one line
 
 
 def sentences(found: Explanation) -> list[str]:
-    """What was found, one thing each: the change, slices, releases, the engine."""
+    """What was found, one thing each: the change, slices, parts, releases, requests, the engine."""
     return [
         text
         for text in (
             _change(found),
-            *(_slice(item, found.unit) for item in found.slices),
+            *(_slice(item, found) for item in found.slices),
+            *(_part(item, found) for item in found.parts),
             *(_release(item) for item in found.releases),
-            _engine(found.engine),
+            _gauges("requests", found.requests),
+            _gauges("engine", found.engine),
         )
         if text
     ]
 
 
 def one_line(found: Explanation) -> str:
-    """The most telling of it, for a message: the first slices, the nearest release, what moved."""
-    parts, power = [], 0.0
+    """The most telling of it, for a message: the first slices and parts, the nearest release, what moved."""
+    told, power = [], 0.0
     for item in found.slices:
         if power < ENOUGH_POWER:  # what follows tells the same rows by other names
-            parts.append(_short(item, found.unit))
+            told.append(_short(item, found))
             power += item.power
-    if not parts and found.note:
-        parts = [found.note]
-    parts += [_release(item) for item in found.releases[:1] if 0 <= item.after_s <= _NEAR_S]
-    moved = [item for item in found.engine if _moved(item)]
-    return "; ".join(
-        [*parts, *(f"{_name(i)} {_from_to(i.before, i.now, i.unit)}" for i in moved[:2])]
-    )
+    if not told and found.note:
+        told = [found.note]
+    told += [_part(item, found) for item in found.parts]
+    told += [_release(item) for item in found.releases[:1] if 0 <= item.after_s <= _NEAR_S]
+    # Requests that became smaller explain no alert about latency or cost.
+    longer = [item for item in moved(found.requests) if (item.now or 0) > (item.before or 0)]
+    gauges = [*longer[:1], *moved(found.engine)[:2]]
+    return "; ".join([*told, *map(_gauge, gauges)])
 
 
 def slice_words(names: dict[str, str]) -> str:
@@ -67,8 +72,8 @@ def _change(found: Explanation) -> str:
     return f"{text} ({found.note})" if found.note else text
 
 
-def _slice(item: Finding, unit: str) -> str:
-    text = f"{_short(item, unit)}"
+def _slice(item: Finding, found: Explanation) -> str:
+    text = _short(item, found)
     if item.traffic is not None:
         text += f", on {item.traffic * 100:.3g} % of the rows"
         if item.traffic_before is not None:
@@ -76,10 +81,23 @@ def _slice(item: Finding, unit: str) -> str:
     return text
 
 
-def _short(item: Finding, unit: str) -> str:
-    values = _from_to(item.before, item.now, unit)
-    power = f"{min(item.power, 9.99) * 100:.0f} % of the change"
-    return f"{slice_words(item.slice)} explains {power} ({values})"
+def _short(item: Finding, found: Explanation) -> str:
+    told = _explains(slice_words(item.slice), item, found)
+    return f"{told} ({_from_to(item.before, item.now, found.unit)})"
+
+
+def _part(item: Part, found: Explanation) -> str:
+    of = found.parts_of
+    name = (item.name.removesuffix("_ms") if of == "phase" else item.name) or "(none)"
+    told = _explains(f"{of} {name}", item, found)
+    return f"{told} ({_from_to(item.before, item.now, item.unit)})"
+
+
+def _explains(what: str, item: Finding | Part, found: Explanation) -> str:
+    power = f"{min(item.power, 9.99) * 100:.0f} %"
+    if item.before is None and found.value_before is None:
+        return f"{what} is {power} of it"  # there is nothing that it changed from
+    return f"{what} explains {power} of the change"
 
 
 def _release(item: Release) -> str:
@@ -96,26 +114,15 @@ def _span(seconds: int) -> str:
     return f"{seconds} s"
 
 
-def _engine(items: tuple[Engine, ...]) -> str:
-    told = [
-        f"{_name(item)} {_from_to(item.before, item.now, item.unit)}"
-        for item in items
-        if item.now is not None
-    ]
-    return f"engine: {', '.join(told)}" if told else ""
+def _gauges(of: str, items: tuple[Gauge, ...]) -> str:
+    told = [_gauge(item) for item in items if item.now is not None]
+    return f"{of}: {', '.join(told)}" if told else ""
 
 
-def _name(item: Engine) -> str:
-    return ENGINE_NAMES.get(item.name, item.name)
+def _gauge(item: Gauge) -> str:
+    return f"{GAUGE_NAMES.get(item.name, item.name)} {_from_to(item.before, item.now, item.unit)}"
 
 
 def _from_to(before: float | None, now: float | None, unit: str) -> str:
     told = "nothing" if now is None else shown(now, unit)
     return f"now {told}" if before is None else f"{shown(before, unit)} -> {told}"
-
-
-def _moved(item: Engine) -> bool:
-    if item.now is None or item.before is None:
-        return False
-    low, high = sorted((abs(item.now), abs(item.before)))
-    return high > low * MOVED

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .canonical import canonical_json
-from .interface import Context, GateInputs, MetricRows, Wanted, WantedMetric
+from .interface import PPM, Context, GateInputs, MetricRows, Wanted, WantedMetric
 
 Key = tuple[int, int, str, str]
 """Start of the block in us, arm, stratum, worker."""
@@ -31,8 +31,10 @@ BLOCKS_SQL = (
 _NEEDED = {
     "rate": ("n", "bad"),
     "bins": ("n", "bins", "counts"),
-    "moments": ("n", "a", "b", "aa", "ab", "bb"),
+    "moments": ("n", "a", "b", "aa", "ab", "bb", "top_a", "top_b"),
 }
+_UNKNOWN = {"top_a": PPM, "top_b": PPM}
+"""Of requests whose largest value nobody counted, or of which there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +133,12 @@ def inputs_of(wanted: Wanted, blocks: Sequence[Block]) -> GateInputs:
 
 
 def _nothing(metric: WantedMetric) -> Row:
-    return {name: [] if name in ("bins", "counts") else 0 for name in _NEEDED[metric.kind]}
+    zeros: Row = {name: [] if name in ("bins", "counts") else 0 for name in _NEEDED[metric.kind]}
+    return zeros | _UNKNOWN if metric.kind == "moments" else zeros
 
 
 def _metric(metric: WantedMetric, rows: Sequence[Row]) -> MetricRows:
-    mine = [row["metrics"][metric.name] for row in rows]
+    mine = [_UNKNOWN | row["metrics"][metric.name] for row in rows]
     needed = _NEEDED[metric.kind]
     arrays: dict[str, Any] = {
         name: [np.array(row[name], np.int64) for row in mine]

@@ -99,9 +99,14 @@ def _in_epoch(
 def _count(
     spec: CanaryGate, state: LiveState, inputs: GateInputs, low: int, high: int
 ) -> LiveState:
-    """Count blocks; nothing is counted from the first that contradicts itself."""
+    """Count blocks; nothing is counted from the first that contradicts itself, nor after a verdict.
+
+    A latched verdict carries its own evidence, so what comes after it has no reader: only the time goes on.
+    """
     if state.broken == "inconsistent_counts":
         return state
+    if state.latched is not None:
+        return replace(state, end_us=int(inputs.end_us[high - 1]))
     wrong = contradictory(cells_of(inputs, low, high, state.workers)[0])
     if not wrong.any():
         return _decide(spec, state, inputs, low, high)
@@ -116,14 +121,14 @@ def _decide(
 ) -> LiveState:
     """Count blocks and fix the first decision, or the first break, at its own block."""
     after, found = _counted(spec, state, inputs, low, high)
-    if state.latched is not None or state.broken is not None:
+    if state.broken is not None:
         return after
     first = _first(spec, found, inputs.coverage[low:high])
     if first is None:
         return after
     at, what = first
     cut = fixed(spec, _counted(spec, state, inputs, low, low + at + 1)[0], what)
-    return _decide(spec, cut, inputs, low + at + 1, high) if low + at + 1 < high else cut
+    return _count(spec, cut, inputs, low + at + 1, high) if low + at + 1 < high else cut
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from ....schemas.gates.canary import CanaryGate
 from .combine import contributions, thresholds
 from .interface import CONTROL, TREATMENT
 from .live_state import LiveState, TestState
-from .tested import Tested, metrics_tested
+from .tested import RatioTest, Tested, metrics_tested
 from .trace import Peaks, groups_seen
 from .two_arm_evidence import (
     arm_evidence,
@@ -77,6 +77,9 @@ def _evidence(
     bad = [arm.bad for arm in arms if arm.bad is not None]
     decision = _decision(held, peaks, to_fail, to_pass)
     effect, worth = dependence_of(held)
+    detail = detail_of(test, held, state.workers, spec.blocks_s)
+    if spec.strata:  # said of every metric, for those that are compared without them
+        detail["strata"] = list(spec.strata) if isinstance(test, RatioTest) else []
     return Evidence(
         metric=test.name,
         declared=test.declared,
@@ -99,7 +102,7 @@ def _evidence(
         contribution=rounded(contribution),
         design_effect=effect,
         effective_n=worth,
-        detail=detail_of(test, held, state.workers, spec.blocks_s),
+        detail=detail,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-ENGINE = "gates-2"
+ENGINE = "gates-3"
 """Version of the computation; it changes whenever an equal input could give another verdict."""
 
 

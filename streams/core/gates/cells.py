@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .interface import GateInputs, IntArray, MetricRows
+from .interface import SUMS, GateInputs, IntArray, MetricRows
 
 GROUPS = 8
 
@@ -55,6 +55,12 @@ class Cells:
         """Sums per block, arm and group, shape (B, 2, 8)."""
         out = np.zeros((self.blocks, 2, GROUPS), np.int64)
         np.add.at(out, (self.block, self.arm, self.group), values)
+        return out
+
+    def highest(self, values: IntArray) -> IntArray:
+        """Largest value per block, arm and group, 0 without rows, shape (B, 2, 8)."""
+        out = np.zeros((self.blocks, 2, GROUPS), np.int64)
+        np.maximum.at(out, (self.block, self.arm, self.group), values)
         return out
 
 
@@ -128,6 +134,8 @@ def _rows(rows: MetricRows, taken: IntArray) -> MetricRows:
         aa=pick(rows.aa),
         ab=pick(rows.ab),
         bb=pick(rows.bb),
+        top_a=pick(rows.top_a),
+        top_b=pick(rows.top_b),
     )
 
 
@@ -150,11 +158,11 @@ def check_rows(inputs: GateInputs) -> None:
     if lengths != {rows}:
         raise ValueError(f"arm, stratum, worker and assigned must have {rows} rows")
     for name, metric in inputs.metrics.items():
-        for column in (metric.n, metric.bad, metric.a, metric.b, metric.aa, metric.ab, metric.bb):
-            _check_column(name, column, rows)
+        for column in SUMS:
+            _check_column(name, getattr(metric, column), rows)
 
 
-def _check_column(name: str, column: npt.NDArray[np.int64] | None, rows: int) -> None:
+def _check_column(name: str, column: IntArray | None, rows: int) -> None:
     if column is None:
         return
     if len(column) != rows:

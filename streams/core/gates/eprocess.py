@@ -89,15 +89,19 @@ def log_e_below(
     return _log_e(n - x, n, 1.0 - limit, limit, prior.b, prior.a)
 
 
-def log_e_axis(bad: float, units: float, limits: FloatArray, above: bool) -> FloatArray:
-    """Log e-values of one count against many limits, each with the prior around it.
+def log_e_axis(
+    bad: npt.ArrayLike, units: npt.ArrayLike, limits: FloatArray, above: bool
+) -> FloatArray:
+    """Log e-values of counts against many limits, each with the prior around it.
 
     Args:
-        bad, units: counts.
+        bad, units: counts, one or of shape (K,).
         limits: allowed rates, each in (0, 1), shape (K,).
         above: as `log_e_above`, else as `log_e_below`.
     """
-    x, n = np.full(len(limits), float(bad)), np.full(len(limits), float(units))
+    x, n = (
+        np.broadcast_to(np.asarray(counts, np.float64), limits.shape) for counts in (bad, units)
+    )
     a, b = np.ones(len(limits)), (1.0 - limits) / limits
     if above:
         return _log_e(x, n, limits, 1.0 - limits, a, b)

@@ -113,6 +113,7 @@ class MetricRows:
             caps, each clipped to 0..PPM and rounded half up; the weight is the tokens (input and
             output) of a cost per token, and PPM for every request otherwise.
         aa, ab, bb: sums of their products.
+        top_a, top_b: largest value and weight of a request, in millionths; None where unknown.
     """
 
     n: IntArray
@@ -124,6 +125,12 @@ class MetricRows:
     aa: IntArray | None = None
     ab: IntArray | None = None
     bb: IntArray | None = None
+    top_a: IntArray | None = None
+    top_b: IntArray | None = None
+
+
+SUMS = ("n", "bad", "a", "b", "aa", "ab", "bb", "top_a", "top_b")
+"""Columns of `MetricRows` with one number per row."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,15 @@ the whole null, whatever the level is.
 Levels are a finite ascending axis. A level between two of its points is covered by taking each arm at
 the point that favours the null: its two hypotheses hold there as well. So the minimum over brackets is
 valid for every level, and a coarse axis costs power only.
+
+At a level each arm's E alone is an e-process of the pair too, and so is any mean of e-processes: with
+shares of its own (`with_each_alone`), an arm that shows all there is to show is not dragged down by one
+that says nothing there.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -37,3 +43,15 @@ def smallest_bracket(
     else:
         pairs = treatment[..., :-1] + control[..., 1:]
     return np.asarray(pairs.min(axis=-1), np.float64)
+
+
+def with_each_alone(one: FloatArray, other: FloatArray, alone: float) -> FloatArray:
+    """Log of a mean of two e-values and their product.
+
+    Args:
+        one, other: log e-values of the two arms at a level, same shape.
+        alone: share of each for itself, in (0, 1/2).
+    """
+    either = np.logaddexp(one, other) + math.log(alone)
+    both = one + other + math.log(1.0 - 2.0 * alone)
+    return np.asarray(np.logaddexp(either, both), np.float64)

@@ -23,7 +23,7 @@ from .interface import CONTROL, PPM, TREATMENT, IntArray
 from .means import Moments, log_e_mean, log_e_rate_difference
 from .ratio_state import rate_series
 from .tested import MeanTest
-from .trace import Peaks, Trace, groups_seen, left_out, mask_without, traced
+from .trace import Peaks, Trace, groups_seen, least_of_blocks, left_out, mask_without, traced
 from .two_arm import Direction
 
 _SUMS = 6
@@ -37,6 +37,7 @@ class MeanState:
     Attributes:
         units: units or requests of each arm and group, shape (2, 8).
         sums: n, a, b, aa, ab, bb of the observations, in caps, shape (2, 8, 6).
+        tops: largest a and b of any observation, in caps, 0 before the first, shape (2, 8, 2).
         paired: of the differences of blocks, per view (everybody, then without each group): how many,
             their sum, the sum of their squares; shape (17, 3).
         peaks: running maxima.
@@ -45,6 +46,7 @@ class MeanState:
 
     units: IntArray = field(default_factory=lambda: np.zeros((2, GROUPS), np.int64))
     sums: FloatArray = field(default_factory=lambda: np.zeros((2, GROUPS, _SUMS)))
+    tops: FloatArray = field(default_factory=lambda: np.zeros((2, GROUPS, 2)))
     paired: FloatArray = field(default_factory=lambda: np.zeros((1 + 2 * GROUPS, 3)))
     peaks: Peaks = field(default_factory=Peaks)
     series: tuple[Series, Series] = field(default_factory=lambda: (Series(), Series()))
@@ -54,39 +56,31 @@ def advance_mean(test: MeanTest, state: MeanState, cells: Cells) -> tuple[MeanSt
     """Count further blocks; the result does not depend on how they are grouped into calls."""
     n, steps = _steps(test, cells)
     sums = np.cumsum(np.concatenate([state.sums[None], steps]), axis=0)[1:]
+    seen = np.concatenate([state.tops[None], _tops(test, cells, steps)])
+    tops = np.maximum.accumulate(seen, axis=0)[1:]
     units = state.units.sum(axis=1) + np.cumsum(n.sum(axis=2), axis=0)
     paired = state.paired[None] + np.zeros((cells.blocks, 1, 1))
     if test.blocks:
         steps_paired = paired_steps(test, cells)
         paired = np.cumsum(np.concatenate([state.paired[None], steps_paired]), axis=0)[1:]
 
-    def without(block: int) -> float:
-        found = [
-            float(
-                log_e_of(
-                    test,
-                    sums[block],
-                    paired[block, 1 + arm * GROUPS + group],
-                    mask_without(arm, group),
-                    "FAIL",
-                )
-            )
-            for arm, group in left_out(cells.seen[block])
-        ]
-        return min(found, default=np.inf)
+    def without(arm: int, group: int, some: IntArray) -> FloatArray:
+        keep, view = mask_without(arm, group), 1 + arm * GROUPS + group
+        return log_e_of(test, sums[some], tops[some], paired[some, view], keep, "FAIL")
 
     peaks, trace = traced(
         state.peaks,
-        log_e_of(test, sums, paired[:, 0], _EVERYBODY, "FAIL"),
-        log_e_of(test, sums, paired[:, 0], _EVERYBODY, "PASS"),
+        log_e_of(test, sums, tops, paired[:, 0], _EVERYBODY, "FAIL"),
+        log_e_of(test, sums, tops, paired[:, 0], _EVERYBODY, "PASS"),
         units,
-        without,
+        lambda rising: least_of_blocks(cells.seen, rising, without),
     )
     if cells.blocks == 0:
         return state, trace
     return MeanState(
         units=state.units + n.sum(axis=0),
         sums=sums[-1],
+        tops=tops[-1],
         paired=paired[-1],
         peaks=peaks,
         series=_series(state, n, steps, test),
@@ -115,6 +109,15 @@ def _steps(test: MeanTest, cells: Cells) -> tuple[IntArray, FloatArray]:
         raise ValueError(f"the sums of {test.name} must have aa, ab and bb: its unit is request")
     squares = [cells.per_block(column) / PPM**2 for column in (rows.aa, rows.ab, rows.bb)]
     return n, np.stack([count, a, b, *squares], axis=-1)
+
+
+def _tops(test: MeanTest, cells: Cells, steps: FloatArray) -> FloatArray:
+    """Largest a and b of the observations of each block, (B, 2, 8, 2): 1 where nobody counted it."""
+    if test.is_rate or test.blocks:
+        return steps[..., 1:3]
+    rows = cells.metrics[test.name]
+    tops = [np.full(len(rows.n), PPM) if top is None else top for top in (rows.top_a, rows.top_b)]
+    return np.stack([cells.highest(np.where(rows.n > 0, top, 0)) / PPM for top in tops], axis=-1)
 
 
 def paired_steps(test: MeanTest, cells: Cells) -> FloatArray:
@@ -153,28 +156,33 @@ def log_e_asymptotic(paired: FloatArray) -> FloatArray:
 
 
 def log_e_of(
-    test: MeanTest, sums: FloatArray, paired: FloatArray, keep: FloatArray, direction: Direction
+    test: MeanTest,
+    sums: FloatArray,
+    tops: FloatArray,
+    paired: FloatArray,
+    keep: FloatArray,
+    direction: Direction,
 ) -> FloatArray:
     """Log e-value over the groups that are kept.
 
     Args:
         test: which.
         sums: shape (..., 2, 8, 6).
+        tops: shape (..., 2, 8, 2).
         paired: of the view that keeps them, shape (..., 3).
-        keep: 1 or 0 for each arm and group, shape (2, 8).
+        keep: 1 or 0 for each arm and group, shape (..., 2, 8).
         direction: which.
 
     Returns:
         Shape (...).
     """
-    treatment, control = (_kept(sums[..., arm, :, :], keep[arm]) for arm in (TREATMENT, CONTROL))
+    treatment, control = (
+        _kept(sums[..., arm, :, :], tops[..., arm, :, :], keep[..., arm, :])
+        for arm in (TREATMENT, CONTROL)
+    )
     if test.is_rate:
-        counts = np.stack([treatment.a, treatment.n, control.a, control.n], axis=-1)
-        told = [
-            log_e_rate_difference(bad1, n1, bad0, n0, test.margin.absolute, direction)
-            for bad1, n1, bad0, n0 in counts.reshape(-1, 4).astype(np.int64).tolist()
-        ]
-        return np.array(told).reshape(counts.shape[:-1])
+        counts = treatment.a, treatment.n, control.a, control.n
+        return log_e_rate_difference(*counts, test.margin.absolute, direction)
     if test.swapped:
         treatment, control = control, treatment
     bounded = log_e_mean(treatment, control, test.margin, direction, test.plain)
@@ -183,16 +191,20 @@ def log_e_of(
     return np.asarray(np.logaddexp(bounded, log_e_asymptotic(paired)) - LOG_2, np.float64)
 
 
-def _kept(sums: FloatArray, keep: FloatArray) -> Moments:
-    total = np.zeros((*sums.shape[:-2], _SUMS))
-    for group in np.flatnonzero(keep):
-        total = total + sums[..., group, :]
-    return Moments(*(total[..., at] for at in range(_SUMS)))
+def _kept(sums: FloatArray, tops: FloatArray, keep: FloatArray) -> Moments:
+    """Sums over the groups that are kept; added group by group."""
+    total, top = np.zeros(_SUMS), np.zeros(2)
+    for group in range(GROUPS):
+        mine = keep[..., group, None]
+        total = total + mine * sums[..., group, :]
+        top = np.maximum(top, mine * tops[..., group, :])
+    n, a, b, aa, ab, bb = (total[..., at] for at in range(_SUMS))
+    return Moments(n, a, b, aa, ab, bb, top[..., 0], top[..., 1])
 
 
 def moments_of(state: MeanState, arm: int) -> Moments:
     """Sums of one arm."""
-    return _kept(state.sums[arm], np.ones(GROUPS))
+    return _kept(state.sums[arm], state.tops[arm], np.ones(GROUPS))
 
 
 def _series(
@@ -210,20 +222,24 @@ def _series(
     return found[0], found[1]
 
 
-def scaled_mean(test: MeanTest, state: MeanState, factor: float) -> tuple[float, float]:
-    """Log e-values for FAIL and PASS if everything so far had happened `factor` times."""
-    sums, paired = state.sums * factor, state.paired[0] * factor
+def scaled_mean(
+    test: MeanTest, state: MeanState, factors: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Log e-values for FAIL and PASS if everything so far had happened so many times, shape (F,)."""
+    sums, paired = state.sums * factors[:, None, None, None], state.paired[0] * factors[:, None]
     return (
-        float(log_e_of(test, sums, paired, _EVERYBODY, "FAIL")),
-        float(log_e_of(test, sums, paired, _EVERYBODY, "PASS")),
+        log_e_of(test, sums, state.tops, paired, _EVERYBODY, "FAIL"),
+        log_e_of(test, sums, state.tops, paired, _EVERYBODY, "PASS"),
     )
 
 
 def least_without(state: MeanState, test: MeanTest, workers: Workers) -> tuple[float, str] | None:
     """Smallest log e-value for FAIL over leaving out a worker, and which; None where none can be."""
-    found: list[tuple[float, str]] = []
-    for arm, group in left_out(groups_seen(workers)):
-        paired, keep = state.paired[1 + arm * GROUPS + group], mask_without(arm, group)
-        log_e = float(log_e_of(test, state.sums, paired, keep, "FAIL"))
-        found.append((log_e, workers[arm][group]))
-    return min(found) if found else None
+    out = [*left_out(groups_seen(workers))]
+    if not out:
+        return None
+    keep = np.stack([mask_without(arm, group) for arm, group in out])
+    paired = state.paired[[1 + arm * GROUPS + group for arm, group in out]]
+    told = log_e_of(test, state.sums, state.tops, paired, keep, "FAIL")
+    names = (workers[arm][group] for arm, group in out)
+    return min(zip(told.tolist(), names, strict=True))

@@ -12,18 +12,19 @@ see rare events that bets on two sums would not.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 
 import numpy as np
+import numpy.typing as npt
 
 from .bounded import log_e_positive
 from .eprocess import FloatArray, log_e_axis
 from .intersection import smallest_bracket
 from .two_arm import Direction
 
-_OUTWARDS = np.concatenate([np.arange(1, 65), 64 + np.cumsum(2 ** np.arange(1, 8))]).astype(float)
+_OUTWARDS = np.concatenate([np.arange(1, 65), 64 + np.cumsum(2 ** np.arange(1, 10))]).astype(float)
 _STEPS = np.concatenate([-_OUTWARDS[::-1], [0.0], _OUTWARDS])
-_PER_MARGIN = 16
+_PER_MARGIN = 32
 _SMALLEST_STEP = 1e-3
 _FURTHEST = 2.0
 _SMALLEST_LEVEL = 1e-9
@@ -37,6 +38,7 @@ class Moments:
         n: observations.
         a, b: sums of values and of their weights.
         aa, ab, bb: sums of their products.
+        top_a, top_b: the largest value and weight of any of them, or more.
     """
 
     n: FloatArray
@@ -45,11 +47,12 @@ class Moments:
     aa: FloatArray
     ab: FloatArray
     bb: FloatArray
+    top_a: FloatArray = field(default_factory=lambda: np.ones(()))
+    top_b: FloatArray = field(default_factory=lambda: np.ones(()))
 
     def spread(self) -> Moments:
         """The same with an axis for levels at the end."""
-        sums = (self.n, self.a, self.b, self.aa, self.ab, self.bb)
-        return Moments(*(np.asarray(value)[..., None] for value in sums))
+        return Moments(*(np.asarray(getattr(self, item.name))[..., None] for item in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ class Margin:
 
 
 def levels_around(centre: FloatArray, margin: Margin) -> FloatArray:
-    """Levels from 0 to infinity: a sixteenth of the margin apart near the centre, doubling outwards.
+    """Levels from 0 to infinity: 1/32 of the margin apart near the centre, doubling outwards.
 
     Args:
         centre: above 0, shape (...).
@@ -118,19 +121,32 @@ def log_e_mean(
 
 
 def log_e_rate_difference(
-    bad1: int, n1: int, bad0: int, n0: int, absolute: float, direction: Direction
-) -> float:
-    """Log e-value of "the treatment's rate is above (PASS: below) the control's by `absolute`"."""
-    if not (n1 and n0):
-        return 0.0
-    pooled = np.asarray(max((bad1 + bad0) / (n1 + n0), _SMALLEST_LEVEL))
-    levels = levels_around(pooled, Margin(absolute=absolute))
+    bad1: npt.ArrayLike,
+    n1: npt.ArrayLike,
+    bad0: npt.ArrayLike,
+    n0: npt.ArrayLike,
+    absolute: float,
+    direction: Direction,
+) -> FloatArray:
+    """Log e-value of "the treatment's rate is above (PASS: below) the control's by `absolute`".
+
+    Args:
+        bad1, n1: bad units and units of the treatment, shape (...).
+        bad0, n0: of control.
+        absolute: the margin.
+        direction: which.
+
+    Returns:
+        Natural logarithms, shape (...); 0 without units of both arms.
+    """
+    x1, all1, x0, all0 = (np.asarray(sums, np.float64) for sums in (bad1, n1, bad0, n0))
+    able = (all1 > 0) & (all0 > 0)
+    pooled = (x1 + x0) / np.where(able, all1 + all0, 1.0)
+    levels = levels_around(np.maximum(pooled, _SMALLEST_LEVEL), Margin(absolute=absolute))
     theirs = levels - absolute
-    if direction == "FAIL":
-        pair = _rate(bad1, n1, levels, True), _rate(bad0, n0, theirs, False)
-    else:
-        pair = _rate(bad1, n1, levels, False), _rate(bad0, n0, theirs, True)
-    return float(smallest_bracket(*pair, direction))
+    fail = direction == "FAIL"
+    pair = _rate(x1, all1, levels, fail), _rate(x0, all0, theirs, not fail)
+    return np.where(able, smallest_bracket(*pair, direction), 0.0)
 
 
 def mean_range(
@@ -169,7 +185,8 @@ def _above(moments: Moments, level: FloatArray) -> FloatArray:
     inner = np.isfinite(level) & (level > 0)
     safe = np.where(inner, level, 1.0)
     total, squares = _sums(moments, safe)
-    told = log_e_positive(total / safe, squares / safe**2)
+    # u = a - l b is at least -l b
+    told = log_e_positive(total / safe, squares / safe**2, moments.top_b)
     at_zero = np.where((level < 0) | (moments.a > 0), np.inf, 0.0)
     return np.where(inner, told, np.where(level <= 0, at_zero, 0.0))
 
@@ -180,19 +197,20 @@ def _below(moments: Moments, level: FloatArray, plain: bool) -> FloatArray:
     safe = np.where(inner, level, 0.5)
     total, squares = _sums(moments, safe)
     reach = 1.0 - safe if plain else np.ones_like(safe)
-    told = log_e_positive(-total / reach, squares / reach**2)
+    # -u = l b - a is at least -a, and l - a where every b is 1
+    worst = np.maximum(moments.top_a - safe, 0.0) if plain else moments.top_a
+    told = log_e_positive(-total / reach, squares / reach**2, worst / reach)
     return np.where(inner, told, np.where(level <= 0, 0.0, np.inf))
 
 
-def _rate(bad: int, n: int, level: FloatArray, above: bool) -> FloatArray:
+def _rate(bad: FloatArray, n: FloatArray, level: FloatArray, above: bool) -> FloatArray:
     """Log e-value of "the rate is at most `level`" (above) or at least: certain or impossible ends."""
+    bad, n = (np.broadcast_to(sums[..., None], level.shape) for sums in (bad, n))
     inner = (level > 0) & (level < 1)
-    out = np.zeros(len(level))
-    out[inner] = log_e_axis(bad, n, level[inner], above)
+    told = np.zeros(level.shape)
+    told[inner] = log_e_axis(bad[inner], n[inner], level[inner], above)
     if above:
-        out[level <= 0] = np.inf if bad else 0.0
-        out[level < 0] = np.inf
+        at_end = np.where((level < 0) | ((level <= 0) & (bad > 0)), np.inf, 0.0)
     else:
-        out[level >= 1] = np.inf if bad < n else 0.0
-        out[level > 1] = np.inf
-    return out
+        at_end = np.where((level > 1) | ((level >= 1) & (bad < n)), np.inf, 0.0)
+    return np.where(inner, told, at_end)

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from .bounded import BETS, WEIGHTS
+from .bounded import BETS
 from .eprocess import BetaPrior, FloatArray, log_e_above
 from .two_arm import log_mean_exp
 
@@ -57,10 +57,10 @@ def log_e_within(
     )
     # A loss of 1 is the worst: bets are scaled by it, so that no pair takes more than 96 %.
     gains = (margin - np.array([1.0, -1.0, 0.0])) / (1.0 - margin)
-    log_wealth = special.log1p(np.outer(gains, BETS))
+    log_wealth = special.log1p(np.outer(gains, BETS.stakes))
     counts = np.stack([a, b, n - a - b], axis=-1)
     total = sum(counts[..., value, None] * log_wealth[value] for value in range(3))
-    return log_mean_exp(np.asarray(total, np.float64), WEIGHTS)
+    return log_mean_exp(np.asarray(total, np.float64), BETS.weights)
 
 
 def exact_p(worse: int, better: int) -> float:

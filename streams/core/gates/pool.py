@@ -1,7 +1,7 @@
 """Rows of closed blocks, put together anew: parts of them as arms of a comparison.
 
-Every sum of `GateInputs` is a sum over units or requests, so the rows of any set of buckets of traffic,
-added, are what the query of a gate would have delivered of that set.
+Every sum of `GateInputs` is a sum over units or requests (or their largest value), so the rows of any set
+of buckets of traffic, put together, are what the query of a gate would have delivered of that set.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 
 from .blocks import Block, Key, Row, block_texts, inputs_of
-from .interface import Context, GateInputs, IntArray, MetricRows, Wanted
+from .interface import SUMS, Context, GateInputs, IntArray, MetricRows, Wanted
 
 _BINS = 1 << 16
-_SUMS = ("n", "bad", "a", "b", "aa", "ab", "bb")
 
 
 def pool_of(
@@ -104,7 +103,7 @@ def joined(one: GateInputs, other: GateInputs) -> GateInputs:
 
 def _picked(metric: MetricRows, rows: IntArray) -> MetricRows:
     sums: dict[str, Any] = {
-        name: found[rows] for name in _SUMS if (found := getattr(metric, name)) is not None
+        name: found[rows] for name in SUMS if (found := getattr(metric, name)) is not None
     }
     if metric.bins is None or metric.counts is None:
         return MetricRows(**sums)
@@ -117,8 +116,10 @@ def _picked(metric: MetricRows, rows: IntArray) -> MetricRows:
 
 def _joined(one: MetricRows, other: MetricRows, row: IntArray, size: int) -> MetricRows:
     sums: dict[str, Any] = {
-        name: _added(row, size, np.concatenate([getattr(one, name), getattr(other, name)]))
-        for name in _SUMS
+        name: (_highest if name.startswith("top_") else _added)(
+            row, size, np.concatenate([getattr(one, name), getattr(other, name)])
+        )
+        for name in SUMS
         if getattr(one, name) is not None
     }
     if one.bins is None or one.counts is None:
@@ -155,4 +156,10 @@ def _numbered(names: Sequence[str]) -> tuple[IntArray, list[str]]:
 def _added(row: IntArray, size: int, values: IntArray) -> IntArray:
     out = np.zeros(size, np.int64)
     np.add.at(out, row, values)
+    return out
+
+
+def _highest(row: IntArray, size: int, values: IntArray) -> IntArray:
+    out = np.zeros(size, np.int64)
+    np.maximum.at(out, row, values)
     return out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -26,6 +26,7 @@ class QuantileState:
         n: observations (requests or blocks), shape (2, 8).
         below: sum of shares at or below each edge, shape (2, 8, K).
         squares: sum of their squares, shape (2, 8, K); `below` again where requests are observations.
+        least: smallest share of any block, 1 before the first, shape (2, 8, K); requests have none.
         peaks: running maxima.
         series: of control and treatment, each block's share below the anchor.
     """
@@ -35,6 +36,7 @@ class QuantileState:
     n: FloatArray = field(default_factory=lambda: np.zeros((2, GROUPS)))
     below: FloatArray = field(default_factory=lambda: np.zeros((2, GROUPS, 0)))
     squares: FloatArray = field(default_factory=lambda: np.zeros((2, GROUPS, 0)))
+    least: FloatArray = field(default_factory=lambda: np.ones((2, GROUPS, 0)))
     peaks: Peaks = field(default_factory=Peaks)
     series: tuple[Series, Series] = field(default_factory=lambda: (Series(), Series()))
 
@@ -56,35 +58,35 @@ def advance_quantile(
     anchor = state.anchor if state.anchor is not None else _anchor(test, cells, rows)
     if anchor is None:
         zero = np.zeros(cells.blocks)
-        _, trace = traced(state.peaks, zero, zero, total_requests, lambda block: 0.0)
+        _, trace = traced(state.peaks, zero, zero, total_requests, lambda rising: zero)
         return state, trace
     counts = _counts(test, cells, rows, edges_around(anchor))
-    n, below, squares = _running(test, state, requests, counts)
+    sums = _running(test, state, requests, counts)
 
     def log_e(keep: FloatArray, blocks: slice | IntArray, direction: Direction) -> FloatArray:
-        treatment, control = (
-            _shares(n[blocks], below[blocks], squares[blocks], keep, arm)
-            for arm in (TREATMENT, CONTROL)
-        )
+        treatment, control = (sums.at(blocks).kept(keep, arm) for arm in (TREATMENT, CONTROL))
         return log_e_quantile(treatment, control, test.quantile, direction, test.blocks)
 
     everything = slice(None)
     fail = log_e(_EVERYBODY, everything, "FAIL")
-    rising = np.flatnonzero(fail > state.peaks.fail)
-    least = least_of_blocks(cells.seen, rising, lambda keep, some: log_e(keep, some, "FAIL"))
     peaks, trace = traced(
         state.peaks,
         fail,
         log_e(_EVERYBODY, everything, "PASS"),
         total_requests,
-        lambda block: float(least[block]),
+        lambda rising: least_of_blocks(
+            cells.seen,
+            rising,
+            lambda arm, group, some: log_e(mask_without(arm, group), some, "FAIL"),
+        ),
     )
     return QuantileState(
         anchor=anchor,
         requests=state.requests + requests.sum(axis=0),
-        n=n[-1],
-        below=below[-1],
-        squares=squares[-1],
+        n=sums.n[-1],
+        below=sums.below[-1],
+        squares=sums.squares[-1],
+        least=sums.least[-1],
         peaks=peaks,
         series=_series(state, requests, counts, anchor),
     ), trace
@@ -122,22 +124,51 @@ def _counts(test: QuantileTest, cells: Cells, rows: MetricRows, edges: IntArray)
     return out
 
 
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """What `QuantileState` keeps of observations, after each of some blocks: (B, 2, 8[, K])."""
+
+    n: FloatArray
+    below: FloatArray
+    squares: FloatArray
+    least: FloatArray
+
+    def at(self, blocks: slice | IntArray) -> _Sums:
+        """Some of the blocks."""
+        return _Sums(self.n[blocks], self.below[blocks], self.squares[blocks], self.least[blocks])
+
+    def kept(self, keep: FloatArray, arm: int) -> Shares:
+        """One arm over the groups that are kept, shape (..., 2, 8); added group by group."""
+        total, below, squares, least = np.zeros(()), np.zeros(1), np.zeros(1), np.ones(1)
+        for group in range(GROUPS):
+            mine = keep[..., arm, group]
+            total = total + mine * self.n[..., arm, group]
+            below = below + mine[..., None] * self.below[..., arm, group, :]
+            squares = squares + mine[..., None] * self.squares[..., arm, group, :]
+            lowest = np.where(mine[..., None] > 0, self.least[..., arm, group, :], 1.0)
+            least = np.minimum(least, lowest)
+        return Shares(np.asarray(total)[..., None], below, squares, least)
+
+
 def _running(
     test: QuantileTest, state: QuantileState, requests: IntArray, counts: IntArray
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Observations, sums and squares after each block: (B, 2, 8) and twice (B, 2, 8, K)."""
-    size = counts.shape[-1]
-    start = state.below if state.anchor is not None else np.zeros((2, GROUPS, size))
+) -> _Sums:
+    """Sums after each block."""
+    empty = np.zeros((2, GROUPS, counts.shape[-1] if state.anchor is None else 0))
+    start = empty if state.anchor is None else state.below
     if not test.blocks:
         below = _cumulative(start, counts.astype(np.float64))
-        return _cumulative(state.n, requests.astype(np.float64)), below, below
+        none = np.zeros((*below.shape[:-1], 0))
+        return _Sums(_cumulative(state.n, requests.astype(np.float64)), below, below, none)
     there = requests > 0
     share = counts / np.where(there, requests, 1)[..., None]
-    squares = state.squares if state.anchor is not None else np.zeros((2, GROUPS, size))
-    return (
+    lowest = np.where(there[..., None], share, 1.0)
+    first = empty + 1.0 if state.anchor is None else state.least
+    return _Sums(
         _cumulative(state.n, there.astype(np.float64)),
         _cumulative(start, share),
-        _cumulative(squares, share * share),
+        _cumulative(empty if state.anchor is None else state.squares, share * share),
+        np.minimum.accumulate(np.concatenate([first[None], lowest]), axis=0)[1:],
     )
 
 
@@ -145,25 +176,13 @@ def _cumulative(start: FloatArray, steps: FloatArray) -> FloatArray:
     return np.asarray(np.cumsum(np.concatenate([start[None], steps]), axis=0)[1:], np.float64)
 
 
-def _shares(
-    n: FloatArray, below: FloatArray, squares: FloatArray, keep: FloatArray, arm: int
-) -> Shares:
-    """One arm over the groups that are kept; added group by group."""
-    mask = keep[arm]
-    total = np.zeros_like(n[..., arm, 0])
-    sums = np.zeros_like(below[..., arm, 0, :])
-    second = np.zeros_like(sums)
-    for group in np.flatnonzero(mask):
-        total = total + n[..., arm, group]
-        sums = sums + below[..., arm, group, :]
-        second = second + squares[..., arm, group, :]
-    return Shares(np.asarray(total)[..., None], sums, second)
+def _kept(state: QuantileState, keep: FloatArray, arm: int) -> Shares:
+    return _Sums(state.n, state.below, state.squares, state.least).kept(keep, arm)
 
 
-def shares_of(state: QuantileState, arm: int, factor: float = 1.0) -> Shares:
-    """One arm of a state, as if everything had happened `factor` times."""
-    shares = _shares(state.n, state.below, state.squares, _EVERYBODY, arm)
-    return Shares(shares.n * factor, shares.below * factor, shares.squares * factor)
+def shares_of(state: QuantileState, arm: int) -> Shares:
+    """One arm of a state."""
+    return _kept(state, _EVERYBODY, arm)
 
 
 def _series(
@@ -180,14 +199,22 @@ def _series(
     return found[0], found[1]
 
 
-def scaled_quantile(test: QuantileTest, state: QuantileState, factor: float) -> tuple[float, float]:
-    """Log e-values for FAIL and PASS if everything so far had happened `factor` times."""
+def scaled_quantile(
+    test: QuantileTest, state: QuantileState, factors: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Log e-values for FAIL and PASS if everything so far had happened so many times, shape (F,)."""
     if state.anchor is None:
-        return 0.0, 0.0
-    treatment, control = shares_of(state, TREATMENT, factor), shares_of(state, CONTROL, factor)
+        return np.zeros(len(factors)), np.zeros(len(factors))
+    times = factors[:, None]
+    treatment, control = (
+        replace(
+            shares, n=shares.n * times, below=shares.below * times, squares=shares.squares * times
+        )
+        for shares in (shares_of(state, TREATMENT), shares_of(state, CONTROL))
+    )
     return (
-        float(log_e_quantile(treatment, control, test.quantile, "FAIL", test.blocks)),
-        float(log_e_quantile(treatment, control, test.quantile, "PASS", test.blocks)),
+        log_e_quantile(treatment, control, test.quantile, "FAIL", test.blocks),
+        log_e_quantile(treatment, control, test.quantile, "PASS", test.blocks),
     )
 
 
@@ -197,13 +224,11 @@ def least_without(
     """Smallest log e-value for FAIL over leaving out a worker, and which; None where none can be."""
     if state.anchor is None:
         return None
-    found: list[tuple[float, str]] = []
-    for arm, group in left_out(groups_seen(workers)):
-        keep = mask_without(arm, group)
-        treatment, control = (
-            _shares(state.n, state.below, state.squares, keep, side)
-            for side in (TREATMENT, CONTROL)
-        )
-        log_e = float(log_e_quantile(treatment, control, test.quantile, "FAIL", test.blocks))
-        found.append((log_e, workers[arm][group]))
-    return min(found) if found else None
+    out = [*left_out(groups_seen(workers))]
+    if not out:
+        return None
+    keep = np.stack([mask_without(arm, group) for arm, group in out])
+    treatment, control = (_kept(state, keep, side) for side in (TREATMENT, CONTROL))
+    told = log_e_quantile(treatment, control, test.quantile, "FAIL", test.blocks)
+    names = (workers[arm][group] for arm, group in out)
+    return min(zip(told.tolist(), names, strict=True))

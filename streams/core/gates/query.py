@@ -45,7 +45,7 @@ _FLAGS = {
     "safety": ("unsafe", "1"),
     "unaccepted": ("ifNull(refused, 0)", "answered"),
 }
-_MOMENTS = ("a", "b", "aa", "ab", "bb")
+_MOMENTS = ("a", "b", "aa", "ab", "bb", "top_a", "top_b")
 _FIRST_FLAG = 9  # where the flags begin in the tuple of a unit's request
 _FEEDBACK = """
     LEFT JOIN (
@@ -150,7 +150,7 @@ def requests_sql(wanted: Wanted, split: Split | None = None) -> str:
     """Requests and the sums of what is counted per request; of one arm in buckets, with a split.
 
     Columns: block, arm, stratum, worker_id, and of metric i `n<i>` with `bad<i>`, with `bins<i>` (a
-    pair of arrays), or with `a<i>`, `b<i>`, `aa<i>`, `ab<i>`, `bb<i>`.
+    pair of arrays), or with `a<i>`, `b<i>`, `aa<i>`, `ab<i>`, `bb<i>`, `top_a<i>`, `top_b<i>`.
     """
     sums = ", ".join(_sums(at, metric) for at, metric in enumerate(per_request(wanted)))
     return f"""
@@ -311,8 +311,14 @@ def _moments(at: int, metric: WantedMetric) -> str:
         weight = _ppm(f"{tokens} / {float(metric.cap_tokens or 1)!r}")
     a, b = _ppm(value), f"toInt64({weight})"
     products = {"a": a, "b": b, "aa": f"{a} * {a}", "ab": f"{a} * {b}", "bb": f"{b} * {b}"}
-    sums = (f"sumIf(assumeNotNull({products[name]}), {carried}) AS {name}{at}" for name in _MOMENTS)
-    return f"countIf({carried}) AS n{at}, {', '.join(sums)}"
+    found = [
+        f"sumIf(assumeNotNull({of}), {carried}) AS {name}{at}" for name, of in products.items()
+    ]
+    found += [
+        f"maxIf(assumeNotNull({products[name]}), {carried}) AS top_{name}{at}"
+        for name in ("a", "b")
+    ]
+    return f"countIf({carried}) AS n{at}, {', '.join(found)}"
 
 
 def _ppm(share: str) -> str:

@@ -12,7 +12,7 @@ from .dependence import Series
 from .eprocess import BetaPrior, FloatArray, log_e_below
 from .interface import CONTROL, TREATMENT, IntArray
 from .tested import RatioTest
-from .trace import Peaks, Trace, groups_seen, left_out, traced
+from .trace import Peaks, Trace, groups_seen, least_of_blocks, left_out, traced
 from .two_arm import NODES, Grid, grid_of, log_e_ratio, log_likelihood_steps
 
 VIEWS = 1 + 2 * GROUPS
@@ -66,11 +66,17 @@ def advance_ratio(test: RatioTest, state: RatioState, cells: Cells) -> tuple[Rat
         log_pass = _with_floor(log_pass, bad_units[:, TREATMENT], units[:, TREATMENT], test.floor)
     log_fail = log_e_ratio(views[0], fail)
 
-    def without(block: int) -> float:
-        kept = [views[1 + arm * GROUPS + g][block] for arm, g in left_out(cells.seen[block])]
-        return min((float(log_e_ratio(view, fail)) for view in kept), default=np.inf)
-
-    peaks, trace = traced(state.peaks, log_fail, log_pass, units, without)
+    peaks, trace = traced(
+        state.peaks,
+        log_fail,
+        log_pass,
+        units,
+        lambda rising: least_of_blocks(
+            cells.seen,
+            rising,
+            lambda arm, group, some: log_e_ratio(views[1 + arm * GROUPS + group][some], fail),
+        ),
+    )
     if cells.blocks == 0:
         return state, trace
     return RatioState(
@@ -156,22 +162,26 @@ def rate_series(before: tuple[Series, Series], n: IntArray, bad: IntArray) -> tu
     return found[0], found[1]
 
 
-def scaled_ratio(test: RatioTest, state: RatioState, factor: float) -> tuple[float, float]:
-    """Log e-values for FAIL and PASS if everything so far had happened `factor` times."""
-    fail = float(log_e_ratio(state.fail[0] * factor, grid_of(test.margin, "FAIL")))
-    passed = log_e_ratio(state.passed * factor, grid_of(test.margin, "PASS"))
+def scaled_ratio(
+    test: RatioTest, state: RatioState, factors: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Log e-values for FAIL and PASS if everything so far had happened so many times, shape (F,)."""
+    times = factors[:, None]
+    fail = log_e_ratio(state.fail[0] * times, grid_of(test.margin, "FAIL"))
+    passed = log_e_ratio(state.passed * times, grid_of(test.margin, "PASS"))
     if test.floor is not None:
-        n, bad = (float(v[TREATMENT].sum()) * factor for v in (state.n, state.bad))
+        n, bad = (float(v[TREATMENT].sum()) * factors for v in (state.n, state.bad))
         below = log_e_below(bad, n, test.floor, _prior(test.floor))
-        passed = np.logaddexp(passed, below[0]) - np.log(2.0)
-    return fail, float(passed)
+        passed = np.asarray(np.logaddexp(passed, below) - np.log(2.0), np.float64)
+    return fail, passed
 
 
 def least_without(state: RatioState, test: RatioTest, workers: Workers) -> tuple[float, str] | None:
     """Smallest log e-value for FAIL over leaving out a worker, and which; None where none can be."""
-    grid = grid_of(test.margin, "FAIL")
-    found = [
-        (float(log_e_ratio(state.fail[1 + arm * GROUPS + group], grid)), workers[arm][group])
-        for arm, group in left_out(groups_seen(workers))
-    ]
-    return min(found) if found else None
+    out = [*left_out(groups_seen(workers))]
+    if not out:
+        return None
+    views = state.fail[[1 + arm * GROUPS + group for arm, group in out]]
+    told = log_e_ratio(views, grid_of(test.margin, "FAIL"))
+    names = (workers[arm][group] for arm, group in out)
+    return min(zip(told.tolist(), names, strict=True))

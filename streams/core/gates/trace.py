@@ -52,7 +52,7 @@ def traced(
     fail: FloatArray,
     passed: FloatArray,
     units: IntArray,
-    without: Callable[[int], float],
+    without: Callable[[IntArray], FloatArray],
 ) -> tuple[Peaks, Trace]:
     """Running maxima over blocks.
 
@@ -60,15 +60,17 @@ def traced(
         before: maxima so far.
         fail, passed: log e-values of all workers after each block, shape (B,).
         units: units after each block, shape (B, 2).
-        without: block -> smallest log e-value for FAIL over leaving out any worker. Asked only where
-            the maximum could rise, as it is never above the value of all workers.
+        without: positions of blocks -> smallest log e-value for FAIL over leaving out any worker, shape
+            (B,), as `least_of_blocks` gives it. Asked only of those where the maximum could rise, as it is
+            never above the value of all workers.
     """
     if len(fail) == 0:
         empty = np.empty(0)
         return before, Trace(empty, empty, np.empty(0, np.bool_), units)
     least = np.full(len(fail), -np.inf)
-    for block in np.flatnonzero(fail > before.fail):
-        least[block] = min(float(fail[block]), without(int(block)))
+    rising = np.flatnonzero(fail > before.fail)
+    if len(rising):
+        least[rising] = np.minimum(fail[rising], without(rising)[rising])
     peak_fail = np.maximum.accumulate(np.maximum(least, before.fail))
     peak_pass = np.maximum.accumulate(np.maximum(passed, before.passed))
     after = Peaks(
@@ -105,20 +107,19 @@ def mask_without(arm: int, group: int) -> FloatArray:
 
 
 def least_of_blocks(
-    seen: IntArray, blocks: IntArray, log_e: Callable[[FloatArray, IntArray], FloatArray]
+    seen: IntArray, blocks: IntArray, log_e: Callable[[int, int, IntArray], FloatArray]
 ) -> FloatArray:
     """Smallest log e-value for FAIL over leaving out any group, for many blocks at once, shape (B,).
 
     Args:
         seen: groups of control and of treatment by the end of each block, shape (B, 2).
         blocks: that are asked for; infinite for the others, and where no group can be left out.
-        log_e: groups that are kept, shape (2, 8), and blocks -> log e-values.
+        log_e: arm and group that is left out, and blocks -> log e-values.
     """
     least = np.full(len(seen), np.inf)
     for arm in (0, 1):
         for group in range(GROUPS):
             some = blocks[seen[blocks, arm] > max(group, 1)]
             if len(some):
-                told = log_e(mask_without(arm, group), some)
-                least[some] = np.minimum(least[some], told)
+                least[some] = np.minimum(least[some], log_e(arm, group, some))
     return least

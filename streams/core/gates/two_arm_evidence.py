@@ -6,11 +6,14 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from ....schemas.gates.metrics import ratio_of
 from . import mean_state, quantile_state, ratio_state
 from .boundaries import rate_confidence_sequence
 from .cells import Workers
 from .dependence import block_length, effective_n
+from .eprocess import FloatArray
 from .interface import ARM_NAMES, CONTROL, TREATMENT, upper_edge_ms
 from .live_state import TestState
 from .mean_state import MeanState, moments_of, scaled_mean
@@ -24,7 +27,8 @@ from .verdict import ArmEvidence
 from .watch_state import WatchState
 
 _LN10 = math.log(10.0)
-_FACTORS = [1.15**k for k in range(1, 100)]
+_FACTORS = np.array([1.15**k for k in range(1, 100)])
+_STRIDE = 11
 
 Interval = tuple[float | None, float | None, float | None]
 """Estimate, lower and upper end."""
@@ -133,15 +137,15 @@ def _mean(test: MeanTest, state: MeanState, arm: int, alpha: float) -> Interval:
     return scaled[0], scaled[1], scaled[2]
 
 
-def scaled(test: Tested, state: TestState, factor: float) -> tuple[float, float]:
-    """Log e-values for FAIL and PASS if everything so far had happened `factor` times."""
+def scaled(test: Tested, state: TestState, factors: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Log e-values for FAIL and PASS if everything so far had happened so many times, shape (F,)."""
     if isinstance(test, RatioTest) and isinstance(state, RatioState):
-        return scaled_ratio(test, state, factor)
+        return scaled_ratio(test, state, factors)
     if isinstance(test, QuantileTest) and isinstance(state, QuantileState):
-        return scaled_quantile(test, state, factor)
+        return scaled_quantile(test, state, factors)
     assert isinstance(test, MeanTest)
     assert isinstance(state, MeanState)
-    return scaled_mean(test, state, factor)
+    return scaled_mean(test, state, factors)
 
 
 def needed(test: Tested, state: TestState, to_fail: float, to_pass: float) -> float | None:
@@ -156,22 +160,32 @@ def needed(test: Tested, state: TestState, to_fail: float, to_pass: float) -> fl
     n = sum(units_of(state))
     if n == 0:
         return None
-    fail = first_factor(lambda factor: scaled(test, state, factor)[0] >= to_fail)
-    passed = first_factor(lambda factor: scaled(test, state, factor)[1] >= to_pass)
+    fail, passed = first_factors(lambda factors: scaled(test, state, factors), (to_fail, to_pass))
     if fail is not None and (passed is None or fail <= passed):
         return max((fail - 1.0) * n, 1.0)
     return None if passed is None else -max((passed - 1.0) * n, 1.0)
 
 
-def first_factor(reached: Callable[[float], bool]) -> float | None:
-    """The smallest factor, of a grid up to a million, at which a growing value is reached."""
-    if not reached(_FACTORS[-1]):
-        return None
-    low, high = 0, len(_FACTORS) - 1
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if reached(_FACTORS[middle]) else (middle + 1, high)
-    return _FACTORS[low]
+def first_factors(
+    growing: Callable[[FloatArray], tuple[FloatArray, FloatArray]], thresholds: tuple[float, float]
+) -> tuple[float | None, float | None]:
+    """The smallest factors, of a grid up to a million, at which two growing values reach theirs.
+
+    Args:
+        growing: factors, shape (F,) -> both values, shape (F,) each.
+        thresholds: of each.
+    """
+    coarse = _FACTORS[_STRIDE - 1 :: _STRIDE]
+    found: list[float | None] = []
+    for at, (value, threshold) in enumerate(zip(growing(coarse), thresholds, strict=True)):
+        reached = value >= threshold
+        if not reached[-1]:
+            found.append(None)
+            continue
+        high = int(np.argmax(reached)) * _STRIDE
+        fine = _FACTORS[high : high + _STRIDE]
+        found.append(float(fine[int(np.argmax(growing(fine)[at] >= threshold))]))
+    return found[0], found[1]
 
 
 def weakest_link(test: Tested, state: TestState, workers: Workers) -> tuple[float, str] | None:

@@ -1,9 +1,9 @@
 module penstock/tests/go/argo
 
-go 1.26.1
+go 1.26.10
 
 require (
-	github.com/argoproj/argo-rollouts v1.10.1
+	github.com/argoproj/argo-rollouts v1.10.2
 	sigs.k8s.io/yaml v1.6.0
 )
 

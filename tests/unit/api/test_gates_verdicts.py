@@ -57,9 +57,10 @@ def test_markers_of_its_arm_begin_its_epochs(spec: dict[str, Any]) -> None:
         Marker(30 * SECOND, ARM | {"release": "r2"}),
         Marker(40 * SECOND, {}, "g"),
     ]
-    assert life_of(asked, markers[:2]) == (Epoch(1, 10 * SECOND), "r1")
-    assert life_of(asked, markers) == (Epoch(3, 40 * SECOND), "r2")
+    assert life_of(asked, markers[:2]) == (Epoch(10, 10 * SECOND), "r1")
+    assert life_of(asked, markers) == (Epoch(40, 40 * SECOND), "r2")
     assert life_of(asked, []) == (Epoch(), None)
+    assert life_of(asked, [], stored=40) == (Epoch(40, 40 * SECOND), None)
 
 
 def test_a_budget_goes_on_over_releases() -> None:

@@ -14,6 +14,7 @@ from penstock.cli.gate_audit import findings
 from penstock.cli.gate_watch import Point, drawn, points_of
 from penstock.streams.storage.store import Store
 from penstock.tests.support.gates import GateWorld, served
+from penstock.tests.support.rows import epoch_at
 from penstock.tests.support.store import opened_store
 
 
@@ -95,11 +96,11 @@ def test_explain_says_why_and_what_next(store: Store) -> None:
         assert "no_traffic: no request of the release was seen" in text
         assert "no deadline" in text
         world.mark("r1", 0)
-        world.say("FAIL", 10, epoch=1, action="rollback")
+        world.say("FAIL", 10, epoch=epoch_at(0), action="rollback")
         world.override(action="hold", duration_s=60)
         text = run(gate_explain.explain, world.gate).output
         assert "FAIL -> hold, leave it as it is until a person decides" in text
-        assert "release r1, epoch 1, 500 requests" in text
+        assert f"release r1, epoch {epoch_at(0)}, 500 requests" in text
         assert "overridden by ann" in text
         assert "2 % over 500 units; 1.2 % to 3 % at 99 %" in text
         assert "evidence for FAIL 1:1e+03 of 1:100 needed, for PASS 1:1 of 1:20 needed" in text

@@ -11,6 +11,8 @@ from penstock.schemas.config import Configuration, parse
 from penstock.streams.core import metrics as m
 from penstock.streams.core.alerts.audit import verify
 from penstock.streams.core.configured import RECOUNT_S
+from penstock.streams.core.slices import CELL_GROUPINGS
+from penstock.streams.core.tiles import CELL_S
 from penstock.streams.evaluator import Evaluator
 from penstock.tests.unit.streams.core.memory import MemoryStore, Row
 from penstock.tests.unit.streams.core.world import SECOND
@@ -83,9 +85,11 @@ def told(trouble: int, first: int, second: int, crashes: float = 0.0) -> MemoryS
 
 
 def counted(store: MemoryStore, name: str) -> dict[Any, Row]:
-    """Rows of a table without the counters that a configuration asks for."""
+    """Rows of a table without the counters, and the cells, that a configuration asks for."""
     found = {}
     for key, row in store.keyed[name].items():
+        if row.get("pane_s") == CELL_S and row["grouping"] not in CELL_GROUPINGS:
+            continue
         row = {k: v for k, v in row.items() if k not in ("version", "epoch")}
         if "keys" in row:
             pairs = zip(row.pop("keys"), row.pop("counts"), strict=True)

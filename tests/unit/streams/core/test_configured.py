@@ -4,7 +4,7 @@ import pytest
 from penstock.schemas.config import Configuration, parse
 from penstock.schemas.errors import InvalidConfiguration
 from penstock.streams.core import metrics as m
-from penstock.streams.core.configured import configured_counters, counting_of
+from penstock.streams.core.configured import cell_groupings, configured_counters, counting_of
 
 TEXT = """
 gates:
@@ -31,6 +31,17 @@ def collision() -> tuple[int, int]:
         if other != limit_us:
             return other, limit_us
     raise AssertionError("a million numbers of 30 bits meet")
+
+
+def test_cells_are_kept_by_what_rules_ask_for() -> None:
+    assert cell_groupings(()) == ("fleet", "model", "release")
+    rules = [
+        f"    - {{id: {by}-{window}, by: {by}, condition: {{kind: threshold, metric: errors,"
+        f' window: {window}, op: ">", value: 1}}}}'
+        for by, window in (("tenant", "5m"), ("route", "30m"), ("model", "1m"))
+    ]
+    found = cell_groupings(parse("\n".join(["alerts:", "  rules:", *rules])).rules)
+    assert found == ("fleet", "model", "release", "tenant")
 
 
 def test_every_section_asks_and_each_counter_is_kept_once() -> None:

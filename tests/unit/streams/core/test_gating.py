@@ -11,6 +11,7 @@ from penstock.streams.core.gating import (
     cell_counts,
     counters_for,
     current_epoch,
+    epoch_of,
     keeper_for,
 )
 from penstock.streams.core.slices import Slice, SliceRegistry
@@ -41,9 +42,20 @@ def test_an_epoch_begins_with_each_new_release_that_matches() -> None:
     wanted = {"release": "r2"}
     assert current_epoch([], wanted) == Epoch()
     assert current_epoch(markers((5, "r1")), wanted) == Epoch()
-    assert current_epoch(markers((9, "r2"), (5, "r2")), wanted) == Epoch(1, 5 * S)
+    assert current_epoch(markers((9, "r2"), (5, "r2")), wanted) == Epoch(5, 5 * S)
     both = current_epoch(markers((5, "r1"), (9, "r2")), {})
-    assert both == Epoch(2, 9 * S)
+    assert both == Epoch(9, 9 * S)
+
+
+def test_numbers_stay_when_older_markers_expire_or_come_late_and_only_grow() -> None:
+    ordered = markers((5, "r1"), (9, "r2"), (9, "r3"), (20, "r4"))
+    # Two in one second are two epochs: who waits for a higher number gets one.
+    assert current_epoch(ordered[:3], {}) == Epoch(10, 9 * S)
+    for first in range(4):
+        assert current_epoch(ordered[first:], {}) == Epoch(20, 20 * S)
+    assert epoch_of(GATE, [], stored=7) == Epoch(7, 7 * S)
+    assert epoch_of(GATE, markers((5, "r2")), stored=7) == Epoch(7, 7 * S)
+    assert epoch_of(GATE, markers((9, "r2")), stored=7) == Epoch(9, 9 * S)
 
 
 def test_counters_are_those_that_the_limits_need() -> None:

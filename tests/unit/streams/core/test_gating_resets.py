@@ -21,8 +21,8 @@ def test_a_reset_counts_each_time_and_for_its_gate_alone() -> None:
     ]
     wanted = {"variant": "canary"}
     for markers in itertools.permutations(ordered):
-        assert current_epoch(markers, wanted, "mine") == Epoch(3, 30 * SECOND)
-        assert current_epoch(markers, wanted, "another") == Epoch(2, 40 * SECOND)
-        assert current_epoch(markers, wanted, "third") == Epoch(1, 10 * SECOND)
+        assert current_epoch(markers, wanted, "mine") == Epoch(30, 30 * SECOND)
+        assert current_epoch(markers, wanted, "another") == Epoch(40, 40 * SECOND)
+        assert current_epoch(markers, wanted, "third") == Epoch(10, 10 * SECOND)
     # Also of a gate whose filter no release matched.
-    assert current_epoch(ordered, {"model": "m"}, "mine") == Epoch(2, 30 * SECOND)
+    assert current_epoch(ordered, {"model": "m"}, "mine") == Epoch(30, 30 * SECOND)

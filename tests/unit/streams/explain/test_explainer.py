@@ -19,7 +19,7 @@ from penstock.streams.core.explain.explanation import Answer
 from penstock.streams.core.explain.question import Question
 from penstock.streams.explain.explainer import Explainer
 from penstock.streams.storage.store import Store
-from penstock.tests.unit.streams.notify.world import START_S, Ended, FakeStore, Town, fires
+from penstock.tests.unit.streams.notify.world import SECTION, START_S, Ended, FakeStore, Town, fires
 
 SETTINGS = parse("""
 alerts:
@@ -136,6 +136,34 @@ def test_what_cannot_be_told_is_said(desk: Desk, caplog: pytest.LogCaptureFixtur
     assert caplog.text.count("cannot be explained") == 2
 
 
+DRIFTING = parse("""
+drift: {monitors: [{id: m, features: [output_score], categories: [route]}]}
+alerts:
+  rules:
+    - {id: inputs, condition: {kind: drift, id: m}}
+    - {id: outputs, condition: {kind: drift, id: m.prediction}}
+    - {id: lacking, condition: {kind: drift, id: m.missing}}
+""")
+
+
+def test_drift_is_read_off_the_look() -> None:
+    desk = Desk(DRIFTING)
+    look = {"end_s": START_S, "window_s": 60, "sure": 1, "bars": "[]"}
+    desk.store.rows["drift_scores"] = [
+        look | {"series": "route", "psi": 0.5}, look | {"series": "output_score", "psi": 0.3},
+    ]  # fmt: skip
+    hashes = {rule.id: Watch(rule).rule_hash for rule in DRIFTING.rules}
+    for rule in ("inputs", "outputs", "lacking"):
+        desk.store.change(replace(fired(rule, rule), rule_hash=hashes[rule]))
+    turn_until_done(desk)
+    assert desk.notes() == {
+        "inputs": "route changed most, but also output_score",
+        "outputs": "output_score changed most",
+        "lacking": "drift is not broken down by slice",
+    }
+    assert desk.asked == []
+
+
 def test_a_store_that_is_away_is_asked_again(desk: Desk) -> None:
     desk.store.change(fired("a"))
     desk.error = StoreError("away", 210, True)
@@ -193,10 +221,39 @@ def test_messages_take_an_explanation_along_that_is_there() -> None:
     town.now_s = START_S + 2
     town.turn()
     town.notifier.stop()
+    assert notes_of(town) == {"a": "variant=canary explains it", "b": None}
+
+
+def notes_of(town: Town) -> dict[str, str | None]:
+    """By alert, the explanation that the hook was told."""
     bodies = [json.loads(m.body) for m in town.sent.values() if m.receiver == "hook"]
-    notes = {
+    return {
         alert["id"]: alert["annotations"].get("explanation")
         for body in bodies
         for alert in body["alerts"]
     }
-    assert notes == {"a": "variant=canary explains it", "b": None}
+
+
+def test_a_first_message_waits_for_its_explanation_and_not_for_long() -> None:
+    town = Town(SECTION.model_copy(update={"explanation_wait_s": 3}))
+    town.turn()
+    town.store.change(fires("a", START_S), fires("b", START_S))
+    town.turn()
+    assert town.told() == {}
+    row = {"alert_id": "a", "text": "variant=canary explains it", "recorded_at": 1}
+    town.store.rows["alert_explanations_rows"] = [row]
+    town.now_s = START_S + 1
+    town.turn()
+    assert {name for _, name in town.told()} == {"a"}
+    town.now_s = START_S + 3
+    town.turn()
+    town.notifier.stop()
+    assert {name for _, name in town.told()} == {"a", "b"}
+    assert notes_of(town) == {"a": "variant=canary explains it", "b": None}
+
+
+def test_a_notifier_that_looks_once_waits_for_nothing() -> None:
+    town = Town(SECTION.model_copy(update={"explanation_wait_s": 3}))
+    town.store.change(fires("a", START_S))
+    town.notifier.once()
+    assert ("hook", "a") in town.told()

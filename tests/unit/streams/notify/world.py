@@ -30,6 +30,7 @@ START_S = 1_767_225_600
 SECTION = Alerts.model_validate(
     {
         "alert_url": "https://penstock.example.org/alerts/{id}",
+        "explanation_wait_s": 0,
         "receivers": [
             {"kind": "webhook", "name": "hook", "url": "https://example.org/hook"},
             {"kind": "pagerduty", "name": "pager", "routing_key_secret": "KEY"},
@@ -112,6 +113,9 @@ class FakeStore:
             return [{"value": "1"}]
         if "penstock.audit_log" in sql:
             return self._audit(sql, given)
+        if "penstock.drift_scores" in sql:
+            looks = self.rows.get("drift_scores", [])
+            return [row for row in looks if row["series"] in given["series"]]
         if "penstock.silences" in sql:
             now = given["now"]
             return [row for row in self.rows.get("silences", []) if row["ends_at"] > now]

@@ -272,8 +272,15 @@ def test_alerts_of_rules_that_went_end_and_are_forgotten() -> None:
 
 def test_late_rows_amend_an_alert_once() -> None:
     store = MemoryStore()
+    off_panes = parse("""
+alerts:
+  rules:
+    - id: slow-route
+      by: model_route
+      condition: {kind: threshold, metric: latency_ms_p99, window: 30m, op: ">", value: 500}
+""")
     with store.installed():
-        story = Story(store, CONFIGURATION)
+        story = Story(store, off_panes)
         for part in traffic_of(14, 20):
             story.flush(part)
         (fired,) = (
@@ -290,6 +297,48 @@ def test_late_rows_amend_an_alert_once() -> None:
         assert [(row["alert_id"], row["at"]) for row in notes] == [(fired["alert_id"], fired["at"])]
         assert notes[0]["n"] == fired["n"] + 1
         assert verify(log_of(store)) is None
+
+
+def test_cells_of_a_grouping_set_begin_with_the_rules_that_ask_for_them() -> None:
+    """A rule that comes later waits for its window, over restarts; at the very start it need not."""
+    few = parse("""
+alerts:
+  rules:
+    - id: few
+      by: route
+      condition: {kind: threshold, metric: requests, window: 1m, op: "<", value: 50}
+""")
+    store = MemoryStore()
+    with store.installed():
+        story = Story(store, Configuration())
+        for number, part in enumerate(traffic_of(6, 20)):
+            if number == 7:
+                story.configuration = few
+            if number in (7, 8, 9):
+                story.restart()
+            story.flush(part)
+        story.end()
+    (row,) = store.keyed["checkpoints_rows"].values()
+    first_s = START_S + 7 * 20 - 3  # what had closed by then
+    assert json.loads(row["signals"])["cells"] == {"route": first_s}
+    told = sorted(changes(store).values(), key=lambda row: row["at"])
+    # A minute of one request a second; only when all of them end there are fewer.
+    assert {int(row["at"].timestamp()) for row in told} == {START_S + 6 * 60 + 11}
+    assert kept_by(store) == {"fleet", "model", "release", "route"}
+
+    store = MemoryStore()
+    with store.installed():
+        story = Story(store, few)
+        for part in traffic_of(1, 20):
+            story.flush(part)
+    (row,) = store.keyed["checkpoints_rows"].values()
+    assert json.loads(row["signals"])["cells"] == {"route": 0}
+    assert min(int(row["at"].timestamp()) for row in changes(store).values()) == START_S + 1
+
+
+def kept_by(store: MemoryStore) -> set[str]:
+    """The grouping sets that cells are stored of."""
+    return {row["grouping"] for row in store.keyed["panes_rows"].values() if row["pane_s"] == 1}
 
 
 def test_who_is_no_longer_the_owner_stores_no_change(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from penstock.streams.core.alerts.moment import Panes
 from penstock.streams.core.alerts.signals import SignalReading
 from penstock.streams.core.alerts.transition import Transition
 from penstock.streams.core.alerts.watch import counters_for_rules
+from penstock.streams.core.configured import cell_groupings
 from penstock.streams.core.counting import counted
 from penstock.streams.core.decode import decode_frame
 from penstock.streams.core.fleet import Fleet
@@ -132,7 +133,7 @@ class World:
     def __init__(self, rules: Sequence[AlertRule], traffic: Traffic) -> None:
         self._rules = rules
         self.combos = Combos(SliceRegistry(100, 100))
-        self.pipeline = Pipeline(self.combos, Fleet(), lambda _: {})
+        self.pipeline = Pipeline(self.combos, Fleet(), lambda _: {}, cell_groupings(rules))
         self._tracker = BootTracker(2 * SECOND_US, 30 * SECOND_US)
         self._flush = Flush(Intake(self._tracker, self.combos), 30 * DAY_US)
         for offset, sent in enumerate(sorted(traffic.frames, key=lambda sent: sent.clock_us)):

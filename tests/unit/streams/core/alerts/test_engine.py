@@ -29,6 +29,7 @@ from penstock.tests.unit.streams.core.alerts.build import (
 )
 
 A, B = Slice("model", ("a",)), Slice("model", ("b",))
+LONG = ERRORS | {"window": "30m"}  # read off panes
 Cells = Sequence[tuple[Span, Tile]]
 
 
@@ -83,9 +84,34 @@ def test_panes_are_read_where_cells_do_not_serve() -> None:
     number = registry.number(Slice("route", ("/x",)))
     store = PaneStore()
     store.put(20, {number: {REQUESTS: 10, ERROR: 9}})
-    it = engine(rule(by="route"), registry=registry)
+    it = engine(rule(by="route", condition=LONG), registry=registry)
     (said,) = it.close([], 35, store.panes())
     assert (said.at_s, said.labels["route"]) == (30, "/x")
+
+
+def test_any_grouping_set_is_read_off_cells() -> None:
+    registry = registry_of(Slice("route", ("/x",)))
+    number = registry.number(Slice("route", ("/x",)))
+    it = engine(rule(by="route"), registry=registry)
+    (said,) = it.close([cell(7, 9, 9, number)], 8, NONE)
+    assert (said.at_s, said.labels["route"]) == (7, "/x")
+
+
+def test_rules_wait_until_the_cells_of_their_window_are_whole() -> None:
+    registry = registry_of(Slice("route", ("/x",)))
+    number = registry.number(Slice("route", ("/x",)))
+    few = {"kind": "threshold", "metric": "requests", "op": "<", "value": 60, "window": "1m"}
+    cells = [cell(second, 1, 0, number) for second in range(101, 300)]
+    rules = rule(by="route", condition=few), rule(id="fleet", condition=few)
+    it = engine(*rules, registry=registry, start_s=90, cells_from={"route": 100})
+    assert it.close(cells, 159, NONE) == []
+    assert it.needs_from_s == 0
+    assert it.close([], 170, NONE) == []
+    (said,) = it.close([], 300, NONE)
+    # From 300 on there is none; nothing is known of the time before 100, and it is not taken for none.
+    assert (said.rule_id, said.at_s) == ("r", 300)
+    again = engine(*rules, registry=registry, states=it.states, cells_from={"route": 100})
+    assert again.states == it.states
 
 
 def test_late_rows_amend_what_fired_on_their_panes() -> None:
@@ -93,7 +119,7 @@ def test_late_rows_amend_what_fired_on_their_panes() -> None:
     number = registry.number(Slice("route", ("/x",)))
     store = PaneStore()
     store.put(20, {number: {REQUESTS: 10, ERROR: 9}})
-    it = engine(rule(by="route"), rule(id="cells"), registry=registry)
+    it = engine(rule(by="route", condition=LONG), rule(id="cells"), registry=registry)
     said = it.close([cell(30, 2, 2)], 30, store.panes())
     assert [item.rule_id for item in said] == ["r", "cells"]
     assert it.amend(said, [Span(PANE_S, 20)], store.panes()) == []
@@ -101,7 +127,7 @@ def test_late_rows_amend_what_fired_on_their_panes() -> None:
     assert it.amend(said, [Span(PANE_S, 30), Span(60, 0)], store.panes()) == []
     (note,) = it.amend(said, [Span(PANE_S, 20)], store.panes())
     assert (note.kind, note.rule_id, note.value, note.n) == ("amended", "r", 0.09, 100)
-    changed = engine(rule(by="route", for_s=1), registry=registry)
+    changed = engine(rule(by="route", condition=LONG, for_s=1), registry=registry)
     assert changed.amend(said, [Span(PANE_S, 20)], store.panes()) == []
 
 

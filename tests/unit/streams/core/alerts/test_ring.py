@@ -3,8 +3,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 from penstock.streams.core.alerts.ring import CellRing
+from penstock.streams.core.slices import FLEET
 from penstock.streams.core.tiles import EMPTY, merge
-from penstock.tests.unit.streams.core.alerts.build import cell
+from penstock.tests.unit.streams.core.alerts.build import REQUESTS, cell, tile
 
 SECONDS = st.dictionaries(st.integers(1, 700), st.integers(1, 9), max_size=40)
 ENDS = st.lists(st.integers(0, 720), min_size=1, max_size=12)
@@ -36,3 +37,12 @@ def test_old_cells_are_let_go_of() -> None:
     ring.trim(1000)
     assert ring.total(300, 1005).counts.tolist() == [295]
     assert ring.total(1, 400) == EMPTY
+
+
+def test_only_what_is_asked_for_is_held() -> None:
+    ring = CellRing({REQUESTS})
+    ring.put([cell(5, 7, errors=2), cell(6, 1, errors=1)])
+    assert ring.total(60, 6) == tile({FLEET: {REQUESTS: 8}})
+    nothing = CellRing(())
+    nothing.put([cell(5, 7)])
+    assert nothing.total(60, 6) == EMPTY

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from penstock.schemas.alerts.metrics import METRICS
 from penstock.schemas.errors import InvalidConfiguration
@@ -184,9 +184,9 @@ def test_without_the_latency_a_quantile_is_unknown() -> None:
     ("fields", "cells", "tick_s"),
     [
         ({}, True, 1),
-        ({"condition": ERRORS | {"window": "5m"}}, True, 5),
+        ({"condition": ERRORS | {"window": "5m"}}, True, 1),
         ({"condition": P95, "by": "model"}, True, 1),
-        ({"condition": P95, "by": "route"}, False, 10),
+        ({"condition": P95, "by": "route"}, True, 1),
         ({"condition": P95 | {"window": "1h"}}, False, 60),
         ({"condition": P95 | {"metric": "queue_depth_p99"}}, False, 10),
         ({"condition": P95 | {"metric": "workers"}}, False, 10),
@@ -199,6 +199,36 @@ def test_without_the_latency_a_quantile_is_unknown() -> None:
 def test_what_is_read_where_and_how_often(fields: dict[str, Any], cells: bool, tick_s: int) -> None:
     watch = Watch(rule(**fields))
     assert (watch.uses_cells, watch.tick_s) == (cells, tick_s)
+
+
+COUNTED_RULES = [
+    ERRORS | {"metric": name} for name in COUNTED if name in METRICS and METRICS[name].counted
+] + [P95 | {"resolve_below": 1000}, P95 | {"op": "<", "resolve_above": 1300}]
+
+
+@given(st.data())
+@pytest.mark.parametrize("condition", COUNTED_RULES, ids=lambda c: f"{c['metric']} {c['op']}")
+@settings(max_examples=15)
+def test_the_keys_of_a_rule_are_all_that_it_reads(
+    condition: dict[str, Any], data: st.DataObject
+) -> None:
+    watch = Watch(rule(condition=condition))
+    every = sorted({*KEYS, *watch.keys, *(m.key(m.STATUS, at) for at in range(5))})
+    counts = data.draw(
+        st.dictionaries(
+            st.integers(0, 2), st.dictionaries(st.sampled_from(every), st.integers(1, 9))
+        )
+    )
+    found = []
+    for keys in (every, watch.keys):
+        held = {
+            number: {k: n for k, n in row.items() if k in keys} for number, row in counts.items()
+        }
+        read_off = read(watch, CellWindow(tile(held), 60), np.arange(3))
+        positions = [*read_off.positions(None)]
+        found.append({int(read_off.slices[at]): read_off.at(at) for at in positions})
+    assert found[0] == found[1]
+    assert not Watch(rule(condition=condition | {"window": "1h"})).keys
 
 
 def test_counters_are_those_that_cells_are_asked_for() -> None:

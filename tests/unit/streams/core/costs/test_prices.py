@@ -148,26 +148,96 @@ def requests(**columns: Any) -> pa.Table:
 
 
 def test_events_without_a_cost_get_one() -> None:
-    filled = with_costs(requests(), PRICES)
+    filled, unpriced = with_costs(requests(), PRICES)
     # announced overdue: not ended; no tokens: nothing to price
     assert filled["cost_nanousd"].to_pylist() == [1000, 1000, 90_000, None, None]
+    assert unpriced == 0
     stated = pa.array([7, None, 0, None, None], pa.int64())
     table = requests(cost_nanousd=stated)
-    assert with_costs(table, PRICES)["cost_nanousd"].to_pylist() == [7, 1000, 0, None, None]
-    assert with_costs(table, PRICES).column_names == table.column_names
+    filled, _ = with_costs(table, PRICES)
+    assert filled["cost_nanousd"].to_pylist() == [7, 1000, 0, None, None]
+    assert filled.column_names == table.column_names
 
 
 def test_costs_are_left_as_they_are_where_nothing_is_missing_or_priced() -> None:
-    complete = requests(cost_nanousd=pa.array([1, 2, 3, None, None], pa.int64()))
-    assert with_costs(complete, PRICES) is complete
+    complete = requests(cost_nanousd=pa.array([1, 2, 3, 4, 5], pa.int64()))
+    assert with_costs(complete, PRICES) == (complete, 0)
+    ended = requests(cost_nanousd=pa.array([1, 2, 3, None, None], pa.int64()))
+    assert with_costs(ended, PRICES) == (ended, 0)
     nothing = requests(input_tokens=None)
-    assert with_costs(nothing, PRICES) is nothing
-    assert with_costs(requests(), Prices([]))["cost_nanousd"].to_pylist() == [None] * 5
+    assert with_costs(nothing, PRICES) == (nothing, 0)
+
+
+def test_without_a_price_there_is_no_cost_and_it_is_told() -> None:
+    only_n = Prices([price(model="n")])
+    filled, unpriced = with_costs(requests(), only_n)
+    assert filled["cost_nanousd"].to_pylist() == [None] * 5
+    assert unpriced == 3
 
 
 def test_pricing_twice_changes_nothing() -> None:
-    once = with_costs(requests(), PRICES)
-    assert with_costs(once, Prices([price(input_usd=50)])).equals(once)
+    once, _ = with_costs(requests(), PRICES)
+    assert with_costs(once, Prices([price(input_usd=50)]))[0].equals(once)
+
+
+MODELS = ("a", "b", "", None)
+entries = st.tuples(
+    st.sampled_from(["a", "b", "*"]), st.integers(1, 28), st.tuples(amounts, amounts, amounts)
+)
+rows = st.fixed_dictionaries({
+    "model": st.sampled_from(MODELS),
+    "day": st.integers(0, 30),
+    "status": st.sampled_from(["ok", "error", None]),
+    "cost_nanousd": st.none() | st.integers(0, 10**12),
+    **{f"{name}_tokens": st.none() | counts for name in ("input", "output", "cached", "reasoning")},
+})  # fmt: skip
+
+
+@given(st.lists(entries, max_size=6), st.lists(rows, min_size=1, max_size=12))
+def test_each_row_costs_what_it_costs_alone(
+    given_: list[tuple[str, int, tuple[Decimal, Decimal, Decimal]]], told: list[dict[str, Any]]
+) -> None:
+    dated = {(model, day): usd for model, day, usd in given_}
+    made = [
+        price(
+            model=model, valid_from=f"2026-01-{day:02}",
+            input_usd=usd[0], output_usd=usd[1], cached_usd=usd[2],
+        )
+        for (model, day), usd in sorted(dated.items())
+    ]  # fmt: skip
+
+    def cost(row: dict[str, Any]) -> int | None:
+        """One row, by decimals."""
+        names = ("input", "output", "cached", "reasoning")
+        used = [row[f"{name}_tokens"] for name in names]
+        if row["cost_nanousd"] is not None or not row["status"] or used == [None] * 4:
+            stated: int | None = row["cost_nanousd"]
+            return stated
+        for model in (row["model"], "*"):
+            begun = [e for e in made if e.model == model and e.valid_from.day <= row["day"] + 1]
+            if begun:
+                known = [count or 0 for count in used]
+                return exact(begun[-1], (known[0], known[1], known[2], known[3]))
+        return None
+
+    columns = {name: [row[name] for row in told] for name in told[0]}
+    table = pa.table({
+        "ts": pa.array([JANUARY_US + day * 24 * HOUR_US for day in columns.pop("day")], pa.int64()),
+        **{
+            name: pa.array(columns.pop(name), pa.string()).dictionary_encode()
+            for name in ("model", "status")
+        },
+        **{name: pa.array(values, pa.int64()) for name, values in columns.items()},
+    })  # fmt: skip
+    filled, unpriced = with_costs(table, Prices(made))
+    found, wanted = filled["cost_nanousd"].to_pylist(), [cost(row) for row in told]
+    assert found == wanted
+    used = [any(row[f"{n}_tokens"] is not None for n in ("input", "output", "cached", "reasoning"))
+            for row in told]  # fmt: skip
+    lacking = [
+        c is None and bool(r["status"]) and u for c, r, u in zip(wanted, told, used, strict=True)
+    ]
+    assert unpriced == sum(lacking)
 
 
 def test_training_costs() -> None:

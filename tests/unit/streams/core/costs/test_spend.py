@@ -75,7 +75,7 @@ def test_from_priced_events_to_a_report() -> None:
             "output_tokens": pa.array(numbers * 3, pa.int64()),
             "overflow": pa.array([0] * n, pa.int64()),
         })  # fmt: skip
-        placed = counted(combos, "request", with_costs(table, prices), ())
+        placed = counted(combos, "request", with_costs(table, prices)[0], ())
         tiles += [combos.project(part) for span, part in placed.items() if span.length_s == PANE_S]
     rows = spend_report(merge(tiles), registry, "route")
     every = np.arange(100)

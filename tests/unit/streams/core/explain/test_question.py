@@ -20,6 +20,7 @@ slos:
   - {id: both, of: [up, fast]}
 costs:
   budgets: [{id: fleet, usd: 100}]
+  spend_limits: [{id: up, by: user_hash, usd: 1}]
 """)
 
 
@@ -99,6 +100,25 @@ def test_a_burn_rate_looks_at_its_short_window_and_before_its_long_one() -> None
     assert found is not None
     assert found.now == Stretch(AT - 300, AT)
     assert found.before == Stretch(AT - 60 - 3600 - 1500, AT - 60 - 3600)
+
+
+def test_all_burn_rates_as_one_look_at_the_shortest_window() -> None:
+    one, every = (asked({"kind": "burn_rate", "id": name}) for name in ("up.1h", "up"))
+    assert one is not None
+    assert every is not None
+    assert (every.now, every.before) == (one.now, one.before)
+
+
+def test_a_spend_limit_is_about_what_its_user_spent() -> None:
+    found = asked({"kind": "spend_limit", "id": "up"}, user_hash="u1", pod="p")
+    assert found is not None
+    assert (found.measure.name, found.filter) == ("cost_usd", {"user_hash": "u1"})
+
+
+def test_workers_are_counted_and_not_summed() -> None:
+    found = asked(threshold(metric="workers"))
+    assert found is not None
+    assert (found.measure.kind, found.scale) == ("present", 1.0)
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_what_chance_brings_is_not_told() -> None:
     found = findings([dimension("tenant", more)], ten_times, True)
     assert [item.slice["tenant"] for item in found] == ["a"]
     # Dollars count no rows: all rows stand for them.
-    assert findings([dimension("tenant", tenants)], total, True, counts=False)
+    assert findings([dimension("tenant", tenants)], total, True, "all")
 
 
 def test_one_slice_comes_before_two_that_say_the_same() -> None:

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from penstock.streams.core.explain.contribution import Sums
-from penstock.streams.core.explain.explanation import Answer, Engine, Explanation, Release, explain
+from penstock.streams.core.explain.evidence import Gauge
+from penstock.streams.core.explain.explanation import Answer, Explanation, Release, explain
 from penstock.streams.core.explain.measures import measure_of
 from penstock.streams.core.explain.question import Question, Stretch
 from penstock.streams.core.explain.ranking import Dimension
@@ -25,9 +26,9 @@ def question(metric: str, limit: float | None = None) -> Question:
 
 
 MARKER = Release(580, 40, "r2", "chat", "canary", "canary", "")
-QUEUE = Engine("queue_depth", "number", 41.25, 3.1)
+QUEUE = Gauge("queue_depth", "number", 41.25, 3.1)
 VARIANT = Dimension("variant", ["canary", ""], sums((50, 100, 1, 100), (9, 900, 9, 900)))
-ANSWER = Answer(sums((59, 1000, 10, 1000)), [VARIANT], [MARKER], [QUEUE], 1200.0)
+ANSWER = Answer(sums((59, 1000, 10, 1000)), [VARIANT], [MARKER], engine=[QUEUE], limit=1200.0)
 
 
 def test_sentences() -> None:
@@ -50,8 +51,8 @@ def test_one_line_leaves_out_what_is_far_or_did_not_move() -> None:
     far = replace(MARKER, after_s=7200)
     after = replace(MARKER, after_s=-30)
     for marker in (far, after):
-        same = Engine("kv_cache_usage", "ratio", 0.5, 0.45)
-        unknown = Engine("step_ms", "ms", 3.0, None)
+        same = Gauge("kv_cache_usage", "ratio", 0.5, 0.45)
+        unknown = Gauge("step_ms", "ms", 3.0, None)
         told = replace(found, releases=(marker,), engine=(same, unknown))
         assert one_line(told) == "variant=canary explains 100 % of the change (1 % -> 50 %)"
     assert "30 s after it began" in sentences(replace(found, releases=(after,)))[2]

@@ -91,6 +91,8 @@ def metric_rows(rows: Sequence[Row], name: str) -> MetricRows:
         aa=ints((a * a).sum() for a, _ in pairs),
         ab=ints((a * b).sum() for a, b in pairs),
         bb=ints((b * b).sum() for _, b in pairs),
+        top_a=ints(a.max(initial=0) for a, _ in pairs),
+        top_b=ints(b.max(initial=0) for _, b in pairs),
     )
 
 

@@ -71,6 +71,37 @@ def _taken(metric: MetricRows, rows: list[int]) -> MetricRows:
     return MetricRows(**picked)
 
 
+def test_nothing_is_counted_after_a_verdict_but_time() -> None:
+    """What comes after has no reader; the state is the same however the blocks came."""
+    spec, inputs = gate(STRICT), inputs_of(rates(0.005, 0.03), 40)
+    whole, told = advance(spec, begin(spec), inputs, LATER)
+    assert whole.latched is not None
+    ends = [advance(spec, begin(spec), part(inputs, [*range(n)]), LATER)[1] for n in range(1, 40)]
+    cut = [found.verdict for found in ends].index("FAIL")
+    assert cut < 38
+    state = begin(spec)
+    for blocks in ([*range(cut + 1)], [cut + 1], [*range(cut + 2, 40)]):
+        state, verdict = advance(spec, state, part(inputs, blocks), LATER)
+        assert verdict.digest == told.digest
+        if blocks[-1] == cut:
+            counted = state.tests
+    assert state.to_json() == whole.to_json()
+    assert state.end_us == inputs.end_us[-1]
+    assert replace(state, tests=counted).to_json() == state.to_json()
+
+
+def test_metrics_say_what_they_are_compared_within() -> None:
+    latency = {"metric": "latency", "margin_ratio": 1.2}
+    spec = gate(ERRORS, latency, strata=["prompt_length"], block_s=10)
+    rows = rates(0.01, 0.01, 4)
+    for row in rows:
+        row.latencies_ms = {"latency_ms_p95": np.full(row.units, 100.0)}
+    detail = [found["detail"] for found in judged(spec, inputs_of(rows, 4)).evidence]
+    assert [found["strata"] for found in detail] == [["prompt_length"], []]
+    plain = judged(gate(ERRORS), inputs_of(rates(0.01, 0.01, 4), 4))
+    assert "strata" not in plain.evidence[0]["detail"]
+
+
 def test_more_errors_fail_and_the_verdict_latches_at_its_block() -> None:
     spec = gate()
     inputs = inputs_of(rates(0.005, 0.05), 40)

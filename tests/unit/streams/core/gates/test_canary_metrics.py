@@ -89,6 +89,24 @@ def test_an_equal_treatment_passes_by_request() -> None:
     assert evidence["estimate"] == pytest.approx(1.0, abs=0.1)
 
 
+def test_the_largest_cost_seen_sharpens_a_test_by_request_and_no_other() -> None:
+    """Costs far below their cap: told how far, the test finds more; not told, it takes the cap."""
+    spec = gate({**COST, "unit": "request", "cap_floor_ratio": 0.01})
+    inputs = world(30, dearer=1.3)
+    cost = inputs.metrics["cost_usd"]
+    assert cost.top_a is not None
+    untold = {**inputs.metrics, "cost_usd": replace(cost, top_a=None, top_b=None)}
+    found = []
+    for given in (inputs, replace(inputs, metrics=untold)):
+        state = advance(spec, begin(spec), given, LATER)[0].tests["cost_usd"]
+        assert isinstance(state, MeanState)
+        found.append(state)
+    assert found[0].tops[..., 0].max() == cost.top_a.max() / 1e6
+    assert found[1].tops.max() == 1.0
+    assert found[0].peaks.now_fail > found[1].peaks.now_fail + 0.1
+    assert np.array_equal(found[0].sums, found[1].sums)
+
+
 def test_blocks_need_longer_but_pass_too() -> None:
     verdict, evidence = decided(gate({**LATENCY, "margin_ratio": 2.0}), world(250))
     assert verdict == "PASS"

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from penstock.streams.core.gates.bounded import (
     BETS,
-    WEIGHTS,
+    LARGE,
+    Bets,
     log_e_mean_above,
     log_e_mean_below,
     log_e_positive,
@@ -80,15 +81,35 @@ def test_sample_ratio_over_a_ramp() -> None:
     assert log_e_shares({0.1: (200, 800), 0.5: (400, 600)}) > math.log(1000)
 
 
-@given(st.floats(-1.0, 50.0), st.sampled_from(BETS.tolist()))
-def test_two_sums_never_promise_more_than_the_bet(z: float, bet: float) -> None:
-    lower = bet * z + (bet + math.log1p(-bet)) * z * z
-    assert lower <= math.log1p(bet * z) + 1e-12
+@given(
+    z=st.lists(st.floats(-1.0, 50.0), min_size=1, max_size=20),
+    bets=st.sampled_from([BETS, LARGE]),
+    more=st.floats(0.0, 1.0),
+)
+def test_sums_never_promise_more_than_the_bets(z: list[float], bets: Bets, more: float) -> None:
+    """Whatever was seen, and for any w from the smallest z on: never above the wealth of betting."""
+    worst = max(-min(z), 0.0)
+    worst += more * (1.0 - worst)
+    told = log_e_positive(np.array(sum(z)), np.array(sum(v * v for v in z)), worst, bets)
+    wealth = [sum(math.log1p(bet * v) for v in z) for bet in bets.stakes.tolist()]
+    top = max(wealth)
+    mean = sum(w * math.exp(v - top) for w, v in zip(bets.weights.tolist(), wealth, strict=True))
+    assert float(told) <= top + math.log(mean) + 1e-6
 
 
-def test_bounded_mean_of_no_observation_says_nothing() -> None:
-    assert float(log_e_positive(np.array(0.0), np.array(0.0))) == pytest.approx(0.0, abs=1e-12)
-    assert WEIGHTS.sum() == pytest.approx(1.0)
+def test_what_was_seen_is_worth_more_than_what_could_be() -> None:
+    """Where no z is below 0, E is nearer to the wealth itself."""
+    z = np.full(200, 0.05)
+    seen = log_e_positive(z.sum(), (z * z).sum(), 0.0)
+    feared = log_e_positive(z.sum(), (z * z).sum(), 1.0)
+    assert float(seen) > float(feared) + 0.5
+
+
+@pytest.mark.parametrize("bets", [BETS, LARGE])
+def test_bounded_mean_of_no_observation_says_nothing(bets: Bets) -> None:
+    nothing = log_e_positive(np.array(0.0), np.array(0.0), 1.0, bets)
+    assert float(nothing) == pytest.approx(0.0, abs=1e-12)
+    assert bets.weights.sum() == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("limit", [0.05, 0.5, 0.95])

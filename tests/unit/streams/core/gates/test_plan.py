@@ -1,15 +1,18 @@
 """What a plan says, against streams that are really judged."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from penstock.schemas.gates.canary import CanaryGate
+from penstock.streams.core.gates.live import advance, begin
 from penstock.streams.core.gates.plan import Plan, PlanLine, Traffic, plan
 from penstock.streams.core.gates.two_arm import grid_of, log_e_ratio, log_likelihood_steps
 
-from .test_canary import gate
+from .blocks import inputs_of, rate_rows
+from .test_canary import LATER, gate
 
 BUSY = Traffic(requests_per_s=100.0, share=0.1, rates={"error_rate": 0.005})
 
@@ -19,9 +22,9 @@ def line(found: Plan, metric: str, verdict: str) -> PlanLine:
 
 
 def test_rates_take_at_most_what_was_planned() -> None:
-    """The median of 60 streams lies between a half and all of the planned units, for both verdicts."""
+    """The median of 60 streams of one worker lies between a half and all of the planned units."""
     spec = gate({"metric": "error_rate", "margin_ratio": 2.0})
-    found = plan(spec, BUSY)
+    found = plan(spec, replace(BUSY, workers=(1, 1)))
     rng = np.random.default_rng(1)
     for verdict, ratio, alpha in (("PASS", 1.0, 0.05), ("FAIL", 4.0, 0.01)):
         grid = grid_of(2.0, "PASS" if verdict == "PASS" else "FAIL")
@@ -35,6 +38,37 @@ def test_rates_take_at_most_what_was_planned() -> None:
         planned = line(found, "error_rate", verdict).units
         assert planned is not None
         assert 0.4 * planned <= np.median(taken) <= 1.1 * planned
+
+
+def test_a_failure_must_survive_without_a_worker() -> None:
+    """A plan knows that the gate leaves each worker out: fewer workers, longer; the rest as it was."""
+    spec = gate(
+        {"metric": "error_rate", "margin_ratio": 2.0},
+        {"metric": "latency", "margin_ratio": 1.2, "unit": "request"},
+    )
+    one, two, eight, many = (
+        plan(spec, Traffic(100.0, 0.1, rates={"error_rate": 0.005}, workers=(n, n)))
+        for n in (1, 2, 8, 30)
+    )
+    for metric in ("error_rate", "latency_ms_p95"):
+        fails = [line(found, metric, "FAIL").units or 0 for found in (one, eight, two, many)]
+        assert fails == sorted(fails)
+        assert fails[0] < fails[-2]
+        assert line(one, metric, "PASS").units == line(two, metric, "PASS").units
+
+
+@pytest.mark.slow
+def test_rates_of_workers_take_about_what_was_planned() -> None:
+    """The engine itself, which leaves out each of two workers: the median of 20 streams."""
+    spec = gate({"metric": "error_rate", "margin_ratio": 2.0})
+    traffic = Traffic(100.0, 0.1, rates={"error_rate": 0.005}, workers=(2, 2))
+    planned = line(plan(spec, traffic), "error_rate", "FAIL").units or 0
+    rng, taken = np.random.default_rng(4), []
+    for _ in range(20):
+        inputs = inputs_of(rate_rows(rng, 110, (900, 100), (0.005, 0.02), workers=2), 110)
+        taken.append(advance(spec, begin(spec), inputs, LATER)[1])
+    units = [told.n if told.verdict == "FAIL" else 10**9 for told in taken]
+    assert 0.5 * planned <= float(np.median(units)) <= 1.2 * planned
 
 
 def test_more_traffic_takes_less_time() -> None:

@@ -38,6 +38,8 @@ def sums_of(inputs: GateInputs, row: int) -> Counter[Any]:
             values = getattr(metric, column)
             if values is not None:
                 found[name, column] += int(values[row])
+        if metric.top_a is not None and metric.top_a[row]:
+            found[name, "top", int(metric.top_a[row])] += 1
         if metric.bins is not None and metric.counts is not None:
             for bin_, count in zip(metric.bins[row], metric.counts[row], strict=True):
                 found[name, int(bin_)] += int(count)
@@ -49,8 +51,20 @@ def by_key(inputs: GateInputs, arm_of: Any = int) -> dict[Any, Counter[Any]]:
     found: dict[Any, Counter[Any]] = {}
     for row, arm in enumerate(inputs.arm.tolist()):
         key = inputs.block[row], arm_of(arm), inputs.stratum[row], inputs.worker[row]
-        found[key] = found.get(key, Counter()) + sums_of(inputs, row)
+        found[key] = _together(found.get(key, Counter()), sums_of(inputs, row))
     return {key: sums for key, sums in found.items() if sums}
+
+
+def _together(one: Counter[Any], other: Counter[Any]) -> Counter[Any]:
+    """Sums added; of the largest values of a metric the larger."""
+    total = one + other
+    tops = [key for key in total if len(key) == 3 and key[1] == "top"]
+    for name in {key[0] for key in tops}:
+        mine = [key for key in tops if key[0] == name]
+        for key in mine:
+            del total[key]
+        total[max(mine)] = 1
+    return total
 
 
 @given(rows=ROWS, treated=st.sets(st.integers(0, BUCKETS - 1)))

@@ -1,6 +1,7 @@
 """Two arms' quantiles: margins in whole bins, the adversarial cases, validity and power."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from penstock.streams.core.gates.quantiles import (
     control_edges,
     counts_below,
     edges_around,
+    least_blocks,
     log_e_quantile,
     quantile_range,
 )
@@ -194,14 +196,47 @@ def test_a_control_without_slow_blocks_yet_proves_little() -> None:
     assert float(log_e_quantile(treatment, control, 0.95, "FAIL", True)) < math.log(100)
 
 
+def test_no_test_of_blocks_is_faster_than_its_control_can_be() -> None:
+    """1.45 times as slow at p95, margin 2 bins: what the least is, and that we are within twice of it."""
+    edges, size = edges_around(9300), 100
+    z = 1.6448536 + (math.log(1.45) - 2 * metrics._LOG_GAMMA / metrics.BIN_SHARE) / 0.5
+    beyond = 0.5 * (1 + math.erf(z / math.sqrt(2)))
+    least = least_blocks(0.95, beyond, 0.01, 0.5)
+    assert least == pytest.approx(math.log(50) / -math.log(0.95 / beyond))
+    n = math.ceil(2 * least)
+    scale = (edges - 9300) * metrics._LOG_GAMMA / metrics.BIN_SHARE / 0.5 + 1.6448536
+    cdf = np.array([0.5 * (1 + math.erf(value / math.sqrt(2))) for value in scale])
+    slow = np.array([0.5 * (1 + math.erf(v / math.sqrt(2))) for v in scale - math.log(1.45) / 0.5])
+    theirs = np.interp(scale - 2 * metrics._LOG_GAMMA / metrics.BIN_SHARE / 0.5, scale, cdf)
+
+    def arm(share: Any) -> Shares:
+        spread = share * (1 - share) / size
+        least_share = np.maximum(share - 3 * np.sqrt(spread), 0)
+        return Shares(np.array([float(n)]), n * share, n * (share**2 + spread), least_share)
+
+    assert float(log_e_quantile(arm(slow), arm(theirs), 0.95, "FAIL", True)) > math.log(100)
+
+
+def test_what_control_has_not_shown_may_not_be_used() -> None:
+    """A smaller share seen once leaves less to bet on; never more."""
+    rng, edges = np.random.default_rng(13), edges_around(9300)
+    arms = block_shares(rng, edges, 200, 40, 1.45), block_shares(rng, edges, 200, 120)
+    careful = log_e_quantile(*arms, 0.95, "FAIL", True)
+    control = arms[1]
+    seen = np.minimum.accumulate(np.diff(control.below, axis=0, prepend=0.0), axis=0)
+    sharper = log_e_quantile(arms[0], replace(control, least=seen), 0.95, "FAIL", True)
+    assert bool(np.all(sharper >= careful - 1e-12))
+    assert float(sharper[-1]) > float(careful[-1]) + 0.5
+
+
 @pytest.mark.slow
 def test_error_rates_of_requests() -> None:
-    """300 streams polled at 25 panes: equal arms at m = 1.02, and a true ratio at the margin."""
+    """200 streams polled at 25 panes: equal arms at m = 1.02, and a true ratio at the margin."""
     rng = np.random.default_rng(10)
     failed = passed = 0
     at_margin = ratio_of(whole_bins(1.1))
     edges = edges_around(int(fine_bins_of(np.array([337.0]))[0]))
-    for _ in range(300):
+    for _ in range(200):
         control, treatment = rng.lognormal(5, 0.5, 25 * 180), rng.lognormal(5, 0.5, 25 * 20)
         cases = zip((1.02, 1.1), (1.0, at_margin), DIRECTIONS, strict=True)
         for margin, factor, direction in cases:
@@ -212,8 +247,8 @@ def test_error_rates_of_requests() -> None:
                 failed += bool((told >= math.log(100)).any())
             else:
                 passed += bool((told >= math.log(20)).any())
-    assert failed / 300 <= 0.01 + 3 * math.sqrt(0.01 * 0.99 / 300)
-    assert passed / 300 <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 300)
+    assert failed / 200 <= 0.01 + 3 * math.sqrt(0.01 * 0.99 / 200)
+    assert passed / 200 <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 200)
 
 
 def running(values: Floats, size: int, edges: Any) -> Shares:

@@ -63,7 +63,7 @@ def test_only_what_changes_is_replaced() -> None:
 def test_answers_become_blocks_with_buckets_as_arms() -> None:
     place = {"block": 10_000_000, "arm": 17, "stratum": "", "worker_id": "w"}
     units = [place | {"assigned": 3, "ahead_us": 5, "n0": 3, "bad0": 1}]
-    moments = {"n1": 2, "a1": 5, "b1": 6, "aa1": 7, "ab1": 8, "bb1": 9}
+    moments = {"n1": 2, "a1": 5, "b1": 6, "aa1": 7, "ab1": 8, "bb1": 9, "top_a1": 4, "top_b1": 5}
     requests = [place | {"n0": 4, "bins0": ([9, 12], [1, 3])} | moments]
     assigned, sums, ahead_us = gathered(WANTED, units, requests)
     assert ahead_us == 5
