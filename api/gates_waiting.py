@@ -13,6 +13,9 @@ from .gates_verdicts import Body, Verdicts
 from .shared import Shared
 
 MAX_AGE_S = 0.2  # a verdict is stored at most every half second
+AHEAD_S = (
+    0.12  # from this age on it is read anew beside the answer, so that steady callers never wait
+)
 POLL_S = 0.5
 DECIDED = ("PASS", "FAIL")
 Board = dict[str, Body]
@@ -43,6 +46,7 @@ class Waiting:
         self._shared = Shared(self._read, POLL_S, is_stopping)
         self._kept: tuple[float, Board] | None = None
         self._reading: asyncio.Task[Board] | None = None
+        self._changes = 0
 
     @property
     def waiting(self) -> int:
@@ -50,8 +54,9 @@ class Waiting:
         return self._shared.listeners
 
     def forget(self) -> None:
-        """Something was changed: the next question reads the store."""
-        self._kept = None
+        """Something was changed: the next question reads the store, also while it is being read."""
+        self._kept = self._reading = None
+        self._changes += 1
 
     async def now(self, gate_id: str) -> Body:
         """The verdict of a gate, at most `MAX_AGE_S` old.
@@ -62,13 +67,13 @@ class Waiting:
         """
         self.verdicts.known(gate_id)
         kept = self._kept
-        if kept is not None and self._monotonic_s() - kept[0] <= MAX_AGE_S:
-            return kept[1][gate_id]
-        task = self._reading
-        if task is None or task.done() or task.get_loop() is not asyncio.get_running_loop():
-            task = self._reading = asyncio.create_task(run_in_threadpool(self._read))
-        # A caller that goes away must not end the reading of the others.
-        return (await asyncio.shield(task))[gate_id]
+        age_s = MAX_AGE_S + 1 if kept is None else self._monotonic_s() - kept[0]
+        if kept is None or age_s > MAX_AGE_S:
+            # A caller that goes away must not end the reading of the others.
+            return (await asyncio.shield(self._begun()))[gate_id]
+        if age_s > AHEAD_S:
+            self._begun()
+        return kept[1][gate_id]
 
     async def settled(
         self, gate_id: str, wait_s: float, is_settled: Callable[[Body], bool]
@@ -98,8 +103,18 @@ class Waiting:
             pass  # as long as the caller would wait: the present verdict is the answer
         return await self.now(gate_id)
 
+    def _begun(self) -> asyncio.Task[Board]:
+        """The reading under way, or a new one."""
+        task = self._reading
+        if task is None or task.done() or task.get_loop() is not asyncio.get_running_loop():
+            task = self._reading = asyncio.create_task(run_in_threadpool(self._read))
+            # Of a reading that nobody awaits: whoever asks later reads again, and is told.
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return task
+
     def _read(self) -> Board:
-        began_s = self._monotonic_s()
+        began_s, changes = self._monotonic_s(), self._changes
         board = self.verdicts.latest()
-        self._kept = began_s, board
+        if changes == self._changes:
+            self._kept = began_s, board
         return board

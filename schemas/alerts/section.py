@@ -30,8 +30,8 @@ class Alerts(Model):
     alert_url: Url | Literal[""] = Field(
         "", description="Where an alert is shown, with {id}; for links in messages."
     )
-    explanation_wait_s: int = Field(
-        3,
+    explanation_wait_s: float = Field(
+        1.0,
         ge=0,
         le=60,
         description="The first message about an alert waits so long at most for what explains it.",

@@ -105,7 +105,7 @@ class Plan:
         self._receivers = {receiver.name: receiver for receiver in desk.section.receivers}
         self._alerts: dict[str, Alert] = {}
         self._taken: set[str] = set()
-        self._seen_s: dict[str, int] = {}
+        self._seen_us: dict[str, int] = {}
         self._started_us = now_us = desk.clock()
         stored = stored_plan(desk.store)
         self._state = stored.told
@@ -139,18 +139,18 @@ class Plan:
         return len(stored.messages)
 
     def _planned(self, now_us: int) -> Step:
-        state, notifications, messages, taken = self._planned_alerts(now_us // SECOND_US)
+        state, notifications, messages, taken = self._planned_alerts(now_us)
         verdicts, more, told = self._verdicts.look()
         stored = StoredPlan(state, [*messages, *told], now_us, verdicts)
         return Step(stored, notifications + more, taken)
 
-    def _planned_alerts(self, now_s: int) -> tuple[NotifyState, int, list[Message], set[str]]:
-        section, alerts = self._desk.section, [*self._alerts.values()]
+    def _planned_alerts(self, now_us: int) -> tuple[NotifyState, int, list[Message], set[str]]:
+        section, alerts, now_s = self._desk.section, [*self._alerts.values()], now_us // SECOND_US
         firing = [alert.id for alert in alerts if alert.state == "firing"]
         silences = [*section.silences, *self._feed.silences(now_s)] if firing else []
         quiet = quiet_reasons(alerts, silences, section.maintenance, section.inhibitions, now_s)
         acknowledged = self._feed.acknowledged(firing, now_s)
-        awaited = self._awaited(firing, now_s)
+        awaited = self._awaited(firing, now_us)
         state, due = plan_notifications(
             section.route,
             section.receivers,
@@ -173,12 +173,12 @@ class Plan:
             messages += compose_acknowledgement(self._alerts[alert_id], told)
         return state, len(due), messages, taken
 
-    def _awaited(self, firing: Sequence[str], now_s: int) -> Awaited:
+    def _awaited(self, firing: Sequence[str], now_us: int) -> Awaited:
         """What messages wait for. Only of alerts that are new here is asked what explains them."""
-        wait_s = self._desk.section.explanation_wait_s
-        self._seen_s = {name: self._seen_s.get(name, now_s) for name in firing}
-        new = {name for name, at_s in self._seen_s.items() if 0 <= now_s - at_s < wait_s}
-        return Awaited(wait_s, self._seen_s, new - self._feed.explanations(new).keys())
+        wait_us = round(self._desk.section.explanation_wait_s * SECOND_US)
+        self._seen_us = seen_us = {name: self._seen_us.get(name, now_us) for name in firing}
+        new = {name for name, at_us in seen_us.items() if 0 <= now_us - at_us < wait_us}
+        return Awaited(now_us, wait_us, seen_us, new - self._feed.explanations(new).keys())
 
     def _explained(self, due: Sequence[Notification]) -> list[Notification]:
         """The notifications with what is known of why their alerts fired."""

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from ....schemas.alerts.routing import Receiver, RootRoute
 from ..gates.canonical import canonical_json, sha256
-from .awaited import AT_ONCE, Awaited
+from .awaited import NOTHING, Awaited
 from .log import Alert
 from .routes import Destination, destinations
 
@@ -111,7 +111,7 @@ def plan_notifications(
     acknowledged: Collection[str],
     state: NotifyState,
     now_s: int,
-    awaited: Awaited = AT_ONCE,
+    awaited: Awaited = NOTHING,
 ) -> tuple[NotifyState, list[Notification]]:
     """What is to be told now.
 
@@ -207,7 +207,7 @@ def _message(
     fresh = [alert for alert in firing if alert.id not in known]
     waiting = any(alert.id in known and alert.id not in acknowledged for alert in firing)
     due_s = _slot(group, before, fresh, ended, waiting, now_s)
-    if due_s is None or now_s < due_s or awaited.holds([alert.id for alert in fresh], now_s):
+    if due_s is None or now_s < due_s or awaited.holds([alert.id for alert in fresh]):
         return None
     left = tuple(sorted((known | {alert.id for alert in fresh}) - {alert.id for alert in ended}))
     after = GroupState(now_s, left, group.receivers)

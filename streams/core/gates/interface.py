@@ -11,7 +11,7 @@ gates ask for the status of an objective, `budget.budget_verdict`):
 `advance` may be called as often as one likes with whatever blocks have closed since, in any
 grouping: what was counted before is skipped, and the same blocks give the same state and the same
 digest. Without a state, a gate is rebuilt by giving all blocks of the epoch from `start_us` on. A state
-is some 10 kB per rate and up to 100 kB per latency: store it with a decision and now and then, rather
+is some 10 kB per rate and up to 130 kB per latency: store it with a decision and now and then, rather
 than with every answer.
 
 **The query.** One per gate and evaluation, over `penstock.requests` (and `penstock.feedback` for

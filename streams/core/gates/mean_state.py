@@ -11,6 +11,7 @@ dear requests at least as often (log-normal costs, sigma 2, ten per cent in cont
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,7 +24,16 @@ from .interface import CONTROL, PPM, TREATMENT, IntArray
 from .means import Moments, log_e_mean, log_e_rate_difference
 from .ratio_state import rate_series
 from .tested import MeanTest
-from .trace import Peaks, Trace, groups_seen, least_of_blocks, left_out, mask_without, traced
+from .trace import (
+    Peaks,
+    Trace,
+    least_of_blocks,
+    mask_without,
+    masks_without,
+    traced,
+    views_without,
+    weakest_group,
+)
 from .two_arm import Direction
 
 _SUMS = 6
@@ -235,11 +245,9 @@ def scaled_mean(
 
 def least_without(state: MeanState, test: MeanTest, workers: Workers) -> tuple[float, str] | None:
     """Smallest log e-value for FAIL over leaving out a worker, and which; None where none can be."""
-    out = [*left_out(groups_seen(workers))]
-    if not out:
-        return None
-    keep = np.stack([mask_without(arm, group) for arm, group in out])
-    paired = state.paired[[1 + arm * GROUPS + group for arm, group in out]]
-    told = log_e_of(test, state.sums, state.tops, paired, keep, "FAIL")
-    names = (workers[arm][group] for arm, group in out)
-    return min(zip(told.tolist(), names, strict=True))
+
+    def log_e(out: Sequence[tuple[int, int]]) -> FloatArray:
+        paired = state.paired[views_without(out)]
+        return log_e_of(test, state.sums, state.tops, paired, masks_without(out), "FAIL")
+
+    return weakest_group(workers, log_e)

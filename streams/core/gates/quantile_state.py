@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from .eprocess import FloatArray
 from .interface import CONTROL, TREATMENT, IntArray, MetricRows
 from .quantiles import Shares, control_edges, counts_below, edges_around, log_e_quantile
 from .tested import QuantileTest
-from .trace import Peaks, Trace, groups_seen, least_of_blocks, left_out, mask_without, traced
+from .trace import Peaks, Trace, least_of_blocks, mask_without, masks_without, traced, weakest_group
 from .two_arm import Direction
 
 
@@ -224,11 +225,10 @@ def least_without(
     """Smallest log e-value for FAIL over leaving out a worker, and which; None where none can be."""
     if state.anchor is None:
         return None
-    out = [*left_out(groups_seen(workers))]
-    if not out:
-        return None
-    keep = np.stack([mask_without(arm, group) for arm, group in out])
-    treatment, control = (_kept(state, keep, side) for side in (TREATMENT, CONTROL))
-    told = log_e_quantile(treatment, control, test.quantile, "FAIL", test.blocks)
-    names = (workers[arm][group] for arm, group in out)
-    return min(zip(told.tolist(), names, strict=True))
+
+    def log_e(out: Sequence[tuple[int, int]]) -> FloatArray:
+        keep = masks_without(out)
+        treatment, control = (_kept(state, keep, side) for side in (TREATMENT, CONTROL))
+        return log_e_quantile(treatment, control, test.quantile, "FAIL", test.blocks)
+
+    return weakest_group(workers, log_e)

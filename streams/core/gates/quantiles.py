@@ -1,4 +1,4 @@
-"""Two arms' quantiles, by ratio: E = min over x of E1(x) E0(x / m).
+"""Two arms' quantiles, by ratio: E = min over x of E(x), which joins E1(x) and E0(x / m).
 
 FAIL has the null "the treatment's p-quantile is at most m times the control's": there is an x with
 F1(x) >= p and F0(x/m) <= p (left limit); PASS has both reversed. E1 and E0 are e-processes of those
@@ -15,17 +15,18 @@ e = (F0(q1/m) - p) / F0(q1/m) with q1 the treatment's quantile. If one of contro
 altogether, the null would be true, and n blocks would look as they do with probability (1 - e)^n. So no
 test of level alpha, sequential or not, has power b with fewer than log(b / alpha) / -log(1 - e) blocks of
 control (`least_blocks`), however slow the treatment is: at p95 at least log(b / alpha) / 0.0513. A normal
-test of so few blocks takes it that what was not seen does not happen.
-The difference of the arms' shares in one block is no way round: the null of "the share above x is no larger
-than control's above x/m" must be rejected at every x, those too at which both are 0; near the quantile
-alone, a bet on it is 1 + a (y0 - y1), and y0 - p <= 1 - p bounds it just so.
+test of fewer blocks takes it that what was not seen does not happen.
+
+Betting on the difference of both arms' shares in a block is no way round. At an x of the null the mean of
+y0 - y1 is at most 0, so 1 + a (y0 - y1), a <= 1, is an e-process of the same null. But x is unknown: at
+x = q1 it grows by F0(q1/m) - p <= 1 - p a block, as E0 does, and where both shares are 1 not at all, so its
+minimum over x must leave the far edges to E1 and E0.
 
 x runs over bin edges, where counts are exact, so m is rounded down to whole bins and x/m is an edge
 too. An x between two edges is covered by its bracket (intersection.py). The axis has every edge near
 an anchor, every fourth within a factor of 2.7, and doubles its steps beyond; any anchor is valid, one
-near the quantile has power. Its
-ends are x below everything and x above everything, where only requests in flight (overdue, counted in
-INFINITE_BIN) are left: a hang of 6 % of requests puts p95 there.
+near the quantile has power. Its ends are x below everything and x above everything, where only requests in
+flight (overdue, counted in INFINITE_BIN) are left: a hang of 6 % of requests puts p95 there.
 """
 
 from __future__ import annotations
@@ -54,12 +55,15 @@ PRIORS = ((2 / 3, 8.0, 2.0), (1 / 3, 128.0, 32.0))
 above what is allowed, and of one shown to be below it.
 
 A margin of a few per cent in latency moves the share beyond a limit by a few per cent to a few tens, a
-release that is half as slow again by more: the pairs look near the limit and further off. A share can
-fall by more than half and not rise so far, so priors of the second kind are wider. Measured: docs/gates.md.
+release that is half as slow again by more: the pairs look near the limit and further off. At the x where
+both arms say least, a large change shows in control's share rather than in the treatment's, so the second
+kind is wider. Chosen by the time to FAIL at +5, +10, +20 and +45 % (docs/gates-simulation.md); one prior of
+8 for both took a seventh longer at +5 % and at +45 %.
 """
 _RANGE_COUNT = 8.0
 """Of the interval of one arm, which has to look both near and far."""
 _ALONE = 1 / 3
+"""Of E1 and of E0 each, beside their product, where worker blocks are observations."""
 _LEAST_VARIANCE = 1e-12
 
 

@@ -12,7 +12,7 @@ from .dependence import Series
 from .eprocess import BetaPrior, FloatArray, log_e_below
 from .interface import CONTROL, TREATMENT, IntArray
 from .tested import RatioTest
-from .trace import Peaks, Trace, groups_seen, least_of_blocks, left_out, traced
+from .trace import Peaks, Trace, least_of_blocks, traced, views_without, weakest_group
 from .two_arm import NODES, Grid, grid_of, log_e_ratio, log_likelihood_steps
 
 VIEWS = 1 + 2 * GROUPS
@@ -178,10 +178,5 @@ def scaled_ratio(
 
 def least_without(state: RatioState, test: RatioTest, workers: Workers) -> tuple[float, str] | None:
     """Smallest log e-value for FAIL over leaving out a worker, and which; None where none can be."""
-    out = [*left_out(groups_seen(workers))]
-    if not out:
-        return None
-    views = state.fail[[1 + arm * GROUPS + group for arm, group in out]]
-    told = log_e_ratio(views, grid_of(test.margin, "FAIL"))
-    names = (workers[arm][group] for arm, group in out)
-    return min(zip(told.tolist(), names, strict=True))
+    grid = grid_of(test.margin, "FAIL")
+    return weakest_group(workers, lambda out: log_e_ratio(state.fail[views_without(out)], grid))

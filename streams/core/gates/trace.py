@@ -123,3 +123,29 @@ def least_of_blocks(
             if len(some):
                 least[some] = np.minimum(least[some], log_e(arm, group, some))
     return least
+
+
+def weakest_group(
+    workers: Workers, log_e: Callable[[Sequence[tuple[int, int]]], FloatArray]
+) -> tuple[float, str] | None:
+    """Smallest log e-value for FAIL over leaving out a worker, and which; None where none can be.
+
+    Args:
+        workers: names of the groups of both arms.
+        log_e: (arm, group) of each group that is left out, G of them -> log e-values, shape (G,).
+    """
+    out = [*left_out(groups_seen(workers))]
+    if not out:
+        return None
+    names = (workers[arm][group] for arm, group in out)
+    return min(zip(log_e(out).tolist(), names, strict=True))
+
+
+def masks_without(out: Sequence[tuple[int, int]]) -> FloatArray:
+    """`mask_without` of each, shape (G, 2, 8)."""
+    return np.stack([mask_without(arm, group) for arm, group in out])
+
+
+def views_without(out: Sequence[tuple[int, int]]) -> list[int]:
+    """Position of each where views are everybody, then without each group of control and treatment."""
+    return [1 + arm * GROUPS + group for arm, group in out]

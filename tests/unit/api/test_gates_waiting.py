@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 from penstock.api.gates_verdicts import Body, Verdicts
-from penstock.api.gates_waiting import MAX_AGE_S, POLL_S, Waiting
+from penstock.api.gates_waiting import AHEAD_S, MAX_AGE_S, POLL_S, Waiting
 from penstock.schemas.errors import NotFound, StoreError
 from penstock.tests.support.api import eventually
 
@@ -117,6 +117,49 @@ def test_many_questions_at_once_are_one_read_and_a_fresh_answer_none() -> None:
         waiting.forget()
         await waiting.now("two")
         assert board.reads == 3
+
+    run(work)
+
+
+def test_a_steady_caller_never_waits_for_the_store() -> None:
+    async def work(board: Board, _: Waiting) -> None:
+        clock = SimpleNamespace(s=100.0)
+        waiting = Waiting(cast(Verdicts, board), lambda: False, lambda: clock.s)
+
+        async def told() -> Any:
+            return (await waiting.now("one"))["verdict"]
+
+        assert await told() == "UNDECIDED"
+        board.told["one"] = Board.body("PASS")
+        clock.s += AHEAD_S + 0.01
+        # Old enough to be read again, young enough to be told meanwhile.
+        assert await told() == "UNDECIDED"
+        await eventually(lambda: board.reads == 2)
+        while await told() == "UNDECIDED":
+            await asyncio.sleep(0.01)
+        # Where that reading fails, it is told to whoever asks when what was read is too old.
+        board.error = StoreError("away", retryable=True)
+        clock.s += AHEAD_S + 0.01
+        assert await told() == "PASS"
+        await eventually(lambda: board.reads == 3)
+        clock.s += MAX_AGE_S
+        with pytest.raises(StoreError):
+            await told()
+
+    run(work)
+
+
+def test_what_was_read_before_an_order_is_not_told_after_it() -> None:
+    async def work(board: Board, waiting: Waiting) -> None:
+        board.read_s = 0.05
+        early = asyncio.create_task(waiting.now("one"))
+        await eventually(lambda: board.reads == 1)
+        waiting.forget()
+        late = asyncio.create_task(waiting.now("one"))
+        await asyncio.gather(early, late)
+        assert board.reads == 2
+        await waiting.now("one")
+        assert board.reads == 2
 
     run(work)
 

@@ -235,7 +235,7 @@ def notes_of(town: Town) -> dict[str, str | None]:
 
 
 def test_a_first_message_waits_for_its_explanation_and_not_for_long() -> None:
-    town = Town(SECTION.model_copy(update={"explanation_wait_s": 3}))
+    town = Town(SECTION.model_copy(update={"explanation_wait_s": 2.5}))
     town.turn()
     town.store.change(fires("a", START_S), fires("b", START_S))
     town.turn()
@@ -253,7 +253,7 @@ def test_a_first_message_waits_for_its_explanation_and_not_for_long() -> None:
 
 
 def test_a_notifier_that_looks_once_waits_for_nothing() -> None:
-    town = Town(SECTION.model_copy(update={"explanation_wait_s": 3}))
+    town = Town(SECTION.model_copy(update={"explanation_wait_s": 2.5}))
     town.store.change(fires("a", START_S))
     town.notifier.once()
     assert ("hook", "a") in town.told()

@@ -38,15 +38,15 @@ def test_the_first_message_waits_until_it_is_explained_or_the_time_is_up() -> No
         ({"x"}, 100, 0), ({"x"}, 104, 0), ({"x"}, 105, 1), ((), 101, 1), ({"other"}, 100, 1),
         ({"x"}, 99, 1),  # the clock was set back
     ):  # fmt: skip
-        awaited = Awaited(WAIT_S, {"x": 100, "other": 100}, missing)
+        awaited = Awaited(now_s, WAIT_S, {"x": 100, "other": 100}, missing)
         assert len(plan(NotifyState(), now_s, awaited, x)[1]) == told, (missing, now_s)
-    nobody_waits = Awaited(0, {"x": 100}, {"x"})
+    nobody_waits = Awaited(100, 0, {"x": 100}, {"x"})
     assert len(plan(NotifyState(), 100, nobody_waits, x)[1]) == 1
 
 
 def test_the_key_of_a_message_does_not_tell_how_long_it_waited() -> None:
     x = firing("x", 100)
-    late = plan(NotifyState(), 105, Awaited(WAIT_S, {"x": 100}, {"x"}), x)[1]
+    late = plan(NotifyState(), 105, Awaited(105, WAIT_S, {"x": 100}, {"x"}), x)[1]
     assert [one.key for one in late] == [
         one.key for one in plan(NotifyState(), 100, Awaited(), x)[1]
     ]
@@ -56,7 +56,7 @@ def test_what_was_told_is_repeated_and_ended_without_waiting() -> None:
     x, y = firing("x", 100), firing("y", 110)
     state, due = plan(NotifyState(), 100, Awaited(), x)
     assert len(due) == 1
-    wait = Awaited(WAIT_S, {"x": 100, "y": 110}, {"x", "y"})
+    wait = Awaited(112, WAIT_S, {"x": 100, "y": 110}, {"x", "y"})
     assert plan(state, 112, wait, ended(x, 111))[1][0].status == "resolved"
     assert plan(state, 112, wait, x, y)[1] == []
     assert len(plan(state, 100 + 4 * 3600, wait, x)[1]) == 1
@@ -79,7 +79,7 @@ def test_alerts_that_join_a_group_do_not_prolong_its_wait(news: list[tuple[int, 
         for name in starts.get(now_s, ()):
             alerts.append(firing(name, now_s))
             seen_s[name] = now_s
-        state, due = plan(state, now_s, Awaited(WAIT_S, dict(seen_s), missing), *alerts)
+        state, due = plan(state, now_s, Awaited(now_s, WAIT_S, dict(seen_s), missing), *alerts)
         for item in due:
             for alert in item.firing:
                 told.setdefault(alert.id, now_s)
