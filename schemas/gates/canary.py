@@ -31,7 +31,7 @@ class CanaryGate(SequentialGate):
         share: configured share of the treatment, for the sample-ratio check; none without it.
         sample_ratio_alpha, health_alpha: error rates of the two checks over the gate's life.
         baseline_health: limits that control itself must not be shown to break.
-        max_clock_skew_s, max_lag_s: beyond which the comparison is invalid.
+        max_clock_skew_s: difference of the workers' clocks beyond which the comparison is invalid.
     """
 
     kind: Literal["canary"] = "canary"
@@ -47,7 +47,6 @@ class CanaryGate(SequentialGate):
     baseline_health: tuple[HealthLimit, ...] = ()
     health_alpha: float = Field(0.001, gt=0, lt=0.5)
     max_clock_skew_s: float = Field(5.0, gt=0)
-    max_lag_s: float = Field(300.0, gt=0)
 
     @property
     def blocks_s(self) -> int:

@@ -58,6 +58,7 @@ COUNTERS = {
     "rejected": "Rows put into quarantine.",
     "late": "Events that came after their pane had closed.",
     "redacted": "Values redacted.",
+    "unpriced": "Requests with tokens and neither a cost nor a price.",
     "forwarded": "Messages forwarded to the home partition of their boot.",
     "offsets_lost": "Offsets that Kafka had deleted before they were read.",
     "strays": "Deliveries of Faust that were not the next message, dropped.",

@@ -214,12 +214,13 @@ class Ingestion:
             StoreError: the boots were not stored; memory must be rebuilt.
         """
         self.tracker.advance(now_us, behind)
-        self.tracker.forget(now_us, self._retention_us)
         told = {boot.boot_id for boot in self.tracker.changed()}
         self._unstored |= told
         if final or now_us - self._stored_us >= COVERAGE_US:
             told |= self._store_boots(now_us)
         presences = self.tracker.presences(told)
+        if not self._unstored:
+            self.tracker.forget(now_us, self._retention_us)
         cuts = {s: cut for s, cut in self.cuts.items() if s[0] == self.incarnation}
         return self._collector.take(cuts, self.tracker.watermark_us, presences)
 

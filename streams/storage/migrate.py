@@ -14,6 +14,7 @@ from ...schemas.errors import InvalidConfiguration, SchemaTooNew, StoreError
 from .store import Store
 
 MISSING_TABLE = (60, 81)  # ClickHouse's codes: unknown table, unknown database
+MARKERS_KEPT_DAYS = 3650
 CLUSTER = "cluster"  # row of penstock.settings: name of the cluster
 CLUSTER_SHARDS = "cluster_shards"
 _FILE = re.compile(r"(\d{4})_(\w+)\.sql$")
@@ -285,7 +286,9 @@ def _retain(settings: Mapping[str, str], retention: Retention) -> list[str]:
     wanted = dict.fromkeys(
         ("requests", "steps", "spans", "feedback"), f"toDateTime(ts) + INTERVAL {warm} DAY"
     )
-    wanted |= {"releases": f"toDateTime(ts) + INTERVAL {cold} DAY", "panes": panes}
+    # A few rows, and a gate's epoch is told by them for as long as its release runs.
+    releases = max(cold, MARKERS_KEPT_DAYS)
+    wanted |= {"releases": f"toDateTime(ts) + INTERVAL {releases} DAY", "panes": panes}
     wanted |= {
         "windows": f"end + INTERVAL {cold} DAY",
         "verdicts": f"toDateTime(as_of) + INTERVAL {cold} DAY",

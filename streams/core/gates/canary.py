@@ -77,8 +77,6 @@ def advance_canary(
     fault = fault_of(spec, state, inputs, context)
     if fault is None and context.clock_skew_s > spec.max_clock_skew_s:
         fault = "clock_skew"
-    if fault is None and context.lag_s > spec.max_lag_s:
-        fault = "ingestion_lag"
     if fault is not None:
         return state, answer(spec, state, context, fault)
     start = int(np.searchsorted(inputs.end_us, state.end_us, side="right"))

@@ -171,14 +171,12 @@ class Context:
         epoch: number of the gate's life; a new release or a reset counts it up.
         requests_per_s: recent traffic of both arms, for the outlook.
         clock_skew_s: largest difference between the clocks of the workers of both arms.
-        lag_s: by how much the watermark is behind the broker.
     """
 
     watermark_us: int
     epoch: int = 0
     requests_per_s: float = 0.0
     clock_skew_s: float = 0.0
-    lag_s: float = 0.0
 
 
 def no_inputs() -> GateInputs:

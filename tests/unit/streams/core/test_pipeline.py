@@ -72,6 +72,7 @@ REGRESSIONS = {
     "accuracy of feedback without labels": Shape(20, 6, 10, 3, 0.5, 0, 0.1, 0, 0, 0.2),
     "cells counted again after a restart": Shape(80, 3, 26, 7, 0.5, 0.2, 0.1, 0.3, 0.4, 0.2),
     "late rows of expired panes": Shape(2011, 5, 35, 35, 0.5, 0.2, 0, 0.3, 0.3, 0.3),
+    "boots not stored before a long absence": Shape(7, 2, 7, 35, 0, 0, 0.1, 0, 0, 0),
     "a minute cut by a long absence": Shape(2015, 6, 5, 35, 0.5, 0, 0, 0.3, 0.3, 0.3),
 }
 
