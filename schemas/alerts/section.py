@@ -31,7 +31,7 @@ class Alerts(Model):
         "", description="Where an alert is shown, with {id}; for links in messages."
     )
     explanation_wait_s: float = Field(
-        1.0,
+        0.3,
         ge=0,
         le=60,
         description="The first message about an alert waits so long at most for what explains it.",

@@ -37,7 +37,7 @@ from .query import MAX_S, ask
 
 log = logging.getLogger("penstock")
 
-POLL_S = 0.5
+POLL_S = 0.25
 AGAIN_S = 5.0  # after a failure
 NEWEST = 100  # alerts that changed last are looked at at the start, also where they have ended
 TOO_LONG = frozenset({159, 160, 241, 307})  # time, estimated time, memory, rows

@@ -23,7 +23,7 @@ from ..storage.store import Store
 from .columns import ENGINE, REQUESTS, Gauges, field_of, kind_of, phases, sums
 
 MAX_S = 20  # of the query; beyond it the alert stays unexplained
-MAX_THREADS = 2
+MAX_THREADS = 1  # the engine takes events in meanwhile
 MAX_VALUES = 200  # per dimension, those that changed most
 RELEASES = 3
 RELEASES_S = 86_400  # how far back markers are looked for
