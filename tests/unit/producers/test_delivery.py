@@ -133,7 +133,10 @@ def test_over_the_bound_the_server_learns_the_exact_gap(settings: EmitterSetting
     assert boot.missing == set()
     assert not boot.gaps & set(boot.seqs)
     assert boot.next_seq == 20_000
-    assert boot.gaps == set(range(lost)), "the oldest go"
+    # The oldest go; what was being sent at that moment stays, one run of events.
+    kept = set(range(max(boot.gaps) + 1)) - boot.gaps
+    assert kept == set(range(min(kept, default=0), max(kept, default=-1) + 1))
+    assert len(kept) < 1000
 
 
 def test_what_close_could_not_deliver_a_later_emitter_does(settings: EmitterSettings) -> None:

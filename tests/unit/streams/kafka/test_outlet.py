@@ -15,6 +15,7 @@ from penstock.schemas.kafka import KafkaAddress, parse_address
 from penstock.streams.kafka.messages import Outgoing
 from penstock.streams.kafka.outlet import KafkaOutlet, MessageRefused
 from penstock.tests.support.kafka import Broker, unused_ports
+from penstock.tests.support.kafka_events import eventually
 
 pytestmark = pytest.mark.slow  # a broker starts once for all of them
 
@@ -147,10 +148,11 @@ def test_how_many_partitions_there_are(broker: Broker, outlet: KafkaOutlet) -> N
     admin = AdminClient(client(broker))
     (created,) = admin.create_topics([NewTopic("grows", 1, 1)]).values()
     created.result(20)
-    assert outlet.partitions("grows") == 1
+    # A broker takes a moment to tell of what its controller knows.
+    eventually(lambda: outlet.partitions("grows") == 1)
     (grown,) = admin.create_partitions([NewPartitions("grows", 5)]).values()
     grown.result(20)
-    assert outlet.partitions("grows") == 5
+    eventually(lambda: outlet.partitions("grows") == 5)
 
 
 def test_partitions_of_a_cluster_that_is_away() -> None:
