@@ -29,6 +29,7 @@ RETRYABLE_CODES = frozenset(
     {0, 159, 202, 209, 210, 225, 241, 242, 243, 252, 279, 285, 286, 289, 319, 999}
 )
 RETRY_S = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)
+MIN_FREE_BYTES = 32 << 20
 _CODE = re.compile(r"\bCode: (\d+)")
 _EXAMPLES = "chdb:///folder or clickhouse://user:password@host:8123/penstock"
 
@@ -142,6 +143,8 @@ class Store:
             "distributed_foreground_insert": 1,
             # The rows of one insert are unique: replacing within it would cost a third of its time.
             "optimize_on_insert": 0,
+            # On a disk that is quite full the engine may keep a part whose index lacks its end.
+            "min_free_disk_bytes_to_perform_insert": MIN_FREE_BYTES,
         }
         for pause_s in (*self._pauses_s, None):
             try:
