@@ -18,7 +18,7 @@ from .report import Report, Scope, at
 def check_gates(store: Store, configuration: Configuration, scope: Scope, report: Report) -> None:
     """Every verdict of the epochs looked at can be computed again, to the last byte.
 
-    Verdicts of another specification or engine than those in force are noted: they cannot be.
+    Those of absolute gates that cannot are noted only. Verdicts of another specification or engine than those in force are noted: they cannot be.
 
     Raises:
         StoreError: the store is away or refuses.
