@@ -52,6 +52,6 @@ def differing(
         if at_us in told:
             text = orjson.dumps(verdict.to_dict())
             found[at_us] = text.decode()
-            is_same = hashlib.sha256(text).hexdigest() == told[at_us]
-            (same.add if is_same else same.discard)(at_us)
+            if hashlib.sha256(text).hexdigest() == told[at_us]:
+                same.add(at_us)
     return {at_us: text for at_us, text in found.items() if at_us not in same}

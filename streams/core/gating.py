@@ -204,22 +204,32 @@ class GateKeeper:
         self.state, self.verdict = evaluate(self.spec, self.state, counts, context)
         return self.verdict
 
-    def take_record(self) -> str:
-        """What was evaluated since the last call, for `replay`."""
+    def take_record(self, before: str | None = None) -> str:
+        """What was evaluated since the last call, for `replay`.
+
+        Args:
+            before: the record that this one replaces; what it tells comes first.
+        """
         assert self.state is not None
-        text = record_text(self.state.start_us, self._evaluations)
+        earlier = [] if before is None else record_of(before)[1]
+        text = record_text(self.state.start_us, earlier + self._evaluations)
         self._evaluations = []
         return text
 
-    def replay(self, record: str) -> Verdict:
-        """Evaluate again what a record tells; what the state has counted already is passed over."""
+    def replay(self, record: str) -> list[Verdict]:
+        """Evaluate again what a record tells; what the state has counted already is passed over.
+
+        Returns:
+            The verdict of each evaluation, in order; at least one.
+        """
         start_us, evaluations = record_of(record)
         if self.state is None:
             self.state = initial_state(self.spec, self.epoch.number, start_us)
+        verdicts: list[Verdict] = []
         for counts, context in evaluations:
             self.state, self.verdict = evaluate(self.spec, self.state, counts, context)
-        assert self.verdict is not None
-        return self.verdict
+            verdicts.append(self.verdict)
+        return verdicts
 
     def _remember(self, counts: CellCounts, watermark_us: int) -> None:
         self._recent += zip(counts.end_us.tolist(), counts.requests.tolist(), strict=True)

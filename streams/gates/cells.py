@@ -63,9 +63,11 @@ class CellKeeper:
         epoch = epoch_of(spec, markers, rows[0]["epoch"] if rows else 0)
         self._keeper = keeper_for(spec, rows[0]["state"] if rows else None, epoch)
         told_us = 0 if self._keeper.state is None else int(rows[0]["told_us"])
-        # Of an evaluation whose verdict was not stored any more.
-        for block in stored_blocks(store, spec.id, epoch.number, self._hash, told_us):
-            self._keeper.replay(block.text)
+        self._record: Block | None = None
+        for block in stored_blocks(store, spec.id, epoch.number, self._hash, told_us - 1):
+            self._record = block
+            if block.end_us > told_us:  # its verdict was not stored any more
+                self._keeper.replay(block.text)
         self._catch_up()
 
     @property
@@ -76,6 +78,7 @@ class CellKeeper:
     def enter_epoch(self, markers: Sequence[Marker]) -> None:
         """Begin the epoch that new markers call for."""
         if self._keeper.begin(epoch_of(self.spec, markers, self._keeper.epoch.number)):
+            self._record = None
             self._catch_up()
 
     def judge(self, closing: Closing) -> Verdict:
@@ -83,7 +86,7 @@ class CellKeeper:
         end_s = self._shard.pipeline.closed_pane_s or 0
         registry = self._shard.pipeline.combos.registry
         return self._keeper.evaluate(
-            closing.cells, registry, self._shard.watermark_us, *self._coverage(end_s)
+            closing.cells, registry, self._as_of_us, *self._coverage(end_s)
         )
 
     def state_to_store(self) -> str:
@@ -93,14 +96,21 @@ class CellKeeper:
             StoreError: the store is away.
         """
         assert self._keeper.state is not None
-        watermark_us = self._shard.watermark_us
-        record = Block(watermark_us, None, None, self._keeper.take_record(), Context(watermark_us))
+        at_us = self._as_of_us
+        # Rows of one event time replace each other, so this one tells what the one before it told.
+        before = self._record.text if self._record and self._record.end_us == at_us else None
+        self._record = Block(at_us, None, None, self._keeper.take_record(before), Context(at_us))
         version = version_of(*self._shard.version)
         epoch = self._keeper.epoch.number
         self._insert(
-            "gate_inputs_rows", block_rows(self.spec.id, epoch, self._hash, version, [record])
+            "gate_inputs_rows", block_rows(self.spec.id, epoch, self._hash, version, [self._record])
         )
         return self._keeper.state.to_json()
+
+    @property
+    def _as_of_us(self) -> int:
+        """Event time of an evaluation. It never goes back: a rebuilt shard knows whole seconds only."""
+        return max(self._shard.watermark_us, 0 if self._record is None else self._record.end_us)
 
     def _catch_up(self) -> None:
         """Count the stored cells that the state has not counted."""
@@ -112,4 +122,4 @@ class CellKeeper:
             registry = pipeline.combos.registry
             cells = cells_between(self._store, registry, start_s, pipeline.closed_s)
             coverage = self._coverage(pipeline.closed_pane_s or 0)
-            self._keeper.evaluate(cells, registry, pipeline.closed_s * SECOND_US, *coverage)
+            self._keeper.evaluate(cells, registry, self._as_of_us, *coverage)

@@ -98,6 +98,7 @@ def test_what_a_killed_server_left_holds_and_what_is_broken_is_listed(tmp_path: 
     server.start()
     try:
         traffic(server)
+        told_so_far = server.get("/v1/gates/limits/verdicts").json()["verdicts"]
     finally:
         server.stop()
     asked = ["--config", config]
@@ -106,7 +107,8 @@ def test_what_a_killed_server_left_holds_and_what_is_broken_is_listed(tmp_path: 
     assert told["holds"]
     assert told["checked"]["requests"] == 801
     assert told["checked"]["windows"] >= 10
-    assert told["checked"]["verdicts"] >= 10
+    # How many there are depends on how much event time an evaluation takes in; each life told some.
+    assert told["checked"]["verdicts"] >= len(told_so_far) >= 2
     assert "windows compared" in progress
     assert "coverage tells of 5 events missing and 0 dropped" in told["notes"]
 

@@ -26,6 +26,15 @@ def canonical_json(value: Any) -> str:
     )
 
 
+def plain_json(value: Any) -> str:
+    """As `canonical_json`, but keys keep their order, so that what is read back is written the same again.
+
+    >>> plain_json({"b": 0.1, "a": [1, None]})
+    '{"b":0.1,"a":[1,null]}'
+    """
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
 def sha256(value: Any) -> str:
     """SHA-256 of the canonical JSON, as hexadecimal digits."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()

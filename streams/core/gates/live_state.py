@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from ....schemas.gates import LiveGate
 from ....schemas.gates.canary import CanaryGate
 from ....schemas.gates.rollback import RollbackGate
-from .canonical import ENGINE, canonical_json, spec_hash
+from .canonical import ENGINE, plain_json, spec_hash
 from .cells import Workers
 from .dependence import Series
 from .interface import Context, GateInputs
@@ -78,9 +78,9 @@ class LiveState:
         return sum(control for _, control in pairs), sum(treatment for treatment, _ in pairs)
 
     def to_json(self) -> str:
-        """Canonical JSON; equal states give equal text."""
+        """As JSON, in order: a decision that latched is told in the same words after a restart."""
         plain = dataclasses.replace(self, latched=None)
-        return canonical_json({"state": encoded(plain), "latched": self.latched})
+        return plain_json({"state": encoded(plain), "latched": self.latched})
 
     @classmethod
     def from_json(cls, text: str) -> LiveState:

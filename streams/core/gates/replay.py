@@ -21,7 +21,7 @@ from .verdict import Verdict
 def replayed(
     spec: LiveGate, epoch: int, blocks: Sequence[Block], start_us: int | None = None
 ) -> Iterator[tuple[int, Verdict]]:
-    """(event time in us, verdict) of every evaluation that is stored.
+    """(event time in us, verdict) of every evaluation that is stored; of one time there may be several.
 
     Args:
         spec: the gate, as it was then.
@@ -35,7 +35,8 @@ def replayed(
     elif isinstance(spec, AbsoluteGate):
         keeper = GateKeeper(spec, epoch=Epoch(epoch))
         for block in blocks:
-            yield block.end_us, keeper.replay(block.text)
+            for verdict in keeper.replay(block.text):
+                yield verdict.watermark_us, verdict
     elif blocks:
         yield from _live(spec, epoch, blocks, start_us)
 

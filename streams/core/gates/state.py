@@ -12,7 +12,7 @@ import numpy as np
 
 from ....schemas.gates.absolute import AbsoluteGate, CostLimit, LatencyLimit, RateLimit
 from .betting import BettingState, advance
-from .canonical import ENGINE, canonical_json, spec_hash
+from .canonical import ENGINE, plain_json, spec_hash
 from .eprocess import BetaPrior, FloatArray, log_e_above, log_e_below
 from .units import CELL_US, CellCounts, IntArray, allowed_rate, cap_nano, inconsistent
 
@@ -67,8 +67,8 @@ class GateState:
     engine: str = ENGINE
 
     def to_json(self) -> str:
-        """Canonical JSON; equal states give equal text."""
-        return canonical_json(dataclasses.asdict(self))
+        """As JSON, in order: a decision that latched is told in the same words after a restart."""
+        return plain_json(dataclasses.asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> GateState:

@@ -22,6 +22,7 @@ from penstock.streams.core.ingest import TABLES
 from penstock.streams.core.shards import group_of, shard_of
 from penstock.streams.core.slices import DIMENSIONS, Slice, SliceRegistry, stored_slice
 from penstock.streams.core.tiles import SECOND_US, Span, Tile
+from penstock.streams.gates import cells as cells_module
 from penstock.streams.gates import judge as judge_module
 from penstock.streams.ingest import ingestion as ingestion_module
 from penstock.streams.signals import signals as signals_module
@@ -42,6 +43,7 @@ KEYS = {
     "coverage_rows": ("worker_id", "boot_id"),
     "checkpoints_rows": ("partition",),
     "verdicts_rows": ("gate_id", "epoch", "as_of"),
+    "gate_inputs_rows": ("gate_id", "epoch", "spec_hash", "end"),
     "alert_transitions_rows": ("id",),
     "audit_log_rows": ("chain", "seq"),
     "slo_status_rows": ("slo_id", "as_of"),
@@ -196,11 +198,28 @@ class MemoryStore:
                 for row in self.keyed["spend_status_rows"].values()
                 if row["limit_id"] in asked["names"] and row["as_of"].timestamp() == asked["at"]
             ]
+        if "penstock.gate_inputs AS i" in sql:
+            asked = parameters or {}
+            mine = self._of_gate("gate_inputs_rows", asked["gate"], asked["epoch"])
+            return [row | {"end_us": at} for at, row in mine if at > asked["after"]]
+        if "penstock.verdicts AS t" in sql:
+            newest = self._of_gate("verdicts_rows", (parameters or {})["gate"])[-1:]
+            return [row | {"told_us": at} for at, row in newest]
         if "penstock.settings" in sql or "penstock.drift_states_rows" in sql:
             return []
         if "penstock.releases" in sql:
             return []
         raise AssertionError(f"what is this? {sql}")
+
+    def _of_gate(self, name: str, gate: str, epoch: int | None = None) -> list[tuple[int, Row]]:
+        """(event time in us, row) of one gate, ascending."""
+        time = "end" if name == "gate_inputs_rows" else "as_of"
+        found = [
+            (_micros(row)[time], row)
+            for row in self.keyed[name].values()
+            if row["gate_id"] == gate and epoch in (None, row["epoch"])
+        ]
+        return sorted(found, key=lambda pair: (pair[1]["epoch"], pair[0]))
 
     # What readback.py does with SQL.
 
@@ -372,6 +391,7 @@ class MemoryStore:
         """What the shells read back is answered from here."""
         with contextlib.ExitStack() as stack:
             for module in (
+                cells_module,
                 counter_module,
                 recovery_module,
                 evaluator_module,

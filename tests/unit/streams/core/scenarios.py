@@ -17,7 +17,10 @@ START_S = 1_767_225_600
 SPANS_S = (3, 30, 300, 3000)
 DELAYS_S = (0.0, 0.1, 0.5, 1.0, 1.9, 2.1, 5.0, 15.0, 45.0, 200.0, 700.0, 4000.0, 90_000.0)
 CRASHES = ("ledger", "count")
-PUBLISH_CRASHES = ("panes_rows", "windows_rows", "coverage_rows", "checkpoints_rows")
+PUBLISH_CRASHES = (
+    "panes_rows", "windows_rows", "coverage_rows", "checkpoints_rows", "gate_inputs_rows",
+    "verdicts_rows",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from penstock.streams.kafka.messages import StartAgain
 from penstock.tests.unit.streams.core.kafka_world import PARTITIONS, KafkaWorld, run
 from penstock.tests.unit.streams.core.memory import MemoryStore
 from penstock.tests.unit.streams.core.scenarios import Scenario, Shape
+from penstock.tests.unit.streams.core.world import GATED
 
 EXAMPLES = int(os.environ.get("PENSTOCK_EXAMPLES", "8"))
 HORIZON_S = 60
@@ -47,7 +48,8 @@ def test_every_window_equals_brute_force_over_partitions(
     monkeypatch.setattr(pipeline_module, "AMEND_S", HORIZON_S)
     monkeypatch.setattr(pipeline_module, "CATCH_UP_TICKS", 3)
     actions = Scenario(shape).actions()
-    run(MemoryStore(), actions, Configuration(), shape.seed, trouble, HORIZON_S)
+    configuration = Configuration.model_validate(GATED)
+    run(MemoryStore(), actions, configuration, shape.seed, trouble, HORIZON_S)
 
 
 def test_a_frame_at_home_in_a_partition_that_was_added_is_not_taken_elsewhere() -> None:

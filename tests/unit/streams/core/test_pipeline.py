@@ -11,7 +11,7 @@ from penstock.schemas.config import Configuration
 from penstock.streams.core import pipeline as pipeline_module
 from penstock.tests.unit.streams.core.memory import MemoryStore
 from penstock.tests.unit.streams.core.scenarios import START_S, Scenario, Shape
-from penstock.tests.unit.streams.core.world import Sent, World
+from penstock.tests.unit.streams.core.world import GATED, Sent, World
 
 EXAMPLES = int(os.environ.get("PENSTOCK_EXAMPLES", "16"))  # more: PENSTOCK_EXAMPLES=500
 HORIZON_S = 60
@@ -47,7 +47,7 @@ def _short_horizons(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 @given(shape=shapes, bounds=limits)
 def test_every_window_equals_brute_force(shape: Shape, bounds: dict[str, int]) -> None:
-    run(shape, Configuration.model_validate({"limits": bounds}))
+    run(shape, Configuration.model_validate({"limits": bounds} | GATED))
 
 
 def run(shape: Shape, configuration: Configuration) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,17 +12,32 @@ from penstock.schemas.config import Configuration
 from penstock.schemas.frames import FrameHeader, encode_frame
 from penstock.streams.core.boots import ANONYMOUS, LedgerEntry
 from penstock.streams.core.decode import decode_frame
+from penstock.streams.core.gate_history import differing
+from penstock.streams.core.gates.canonical import spec_hash
 from penstock.streams.core.ingest import Arrival
 from penstock.streams.core.pipeline import Pipeline
 from penstock.streams.core.slices import GROUPINGS
 from penstock.streams.core.windows import WINDOWS, tick_s
 from penstock.streams.evaluator import Evaluator
+from penstock.streams.gates.inputs import stored_blocks
 from penstock.streams.ingest.ingestion import Ingestion
 from penstock.streams.storage.recovery import remove_unacknowledged
 from penstock.tests.unit.streams.core.bruteforce import FLEET, Row, SliceKey, Truth, slices_of
 from penstock.tests.unit.streams.core.memory import Crash
 
 SECOND = 1_000_000
+GATED = {
+    "gates": [
+        {
+            "id": "limits", "filter": {"model": "m1"}, "min_units": 5, "min_bake_s": 0,
+            "metrics": [
+                {"metric": "error_rate", "max_ratio": 0.9},
+                {"metric": "latency", "field": "latency_ms", "quantile": 0.5, "max_ms": 9000},
+            ],
+        }
+    ]
+}  # fmt: skip
+"""Configuration of a gate whose verdicts `World.check` computes again."""
 # Which boots were alive, or silent, is stored as it was known when the row was written; what would
 # be written now is compared instead.
 KNOWN_THEN = ("workers", "coverage_state")
@@ -171,6 +187,7 @@ class World:
                 compared += self._compare(stored[length_s, end_s], end_s, length_s)
         self._check_cells()
         self._check_boots()
+        self._check_verdicts()
         return compared
 
     def _compare(self, rows: dict[SliceKey, Row], end_s: int, length_s: int) -> int:
@@ -216,6 +233,18 @@ class World:
             if row.get("status") is not None:
                 wanted.update(k for k in slices_of(row) if k[0] in ("fleet", "model", "release"))
         assert +counted == +wanted, (+(counted - wanted), +(wanted - counted))
+
+    def _check_verdicts(self) -> None:
+        """Each is, to the last byte, what its gate gives for what is stored of what it counted."""
+        told: dict[int, str] = {}
+        for row in self.store.keyed["verdicts_rows"].values():
+            at = row["as_of"]
+            at_us = int(at.timestamp()) * SECOND + at.microsecond
+            told[at_us] = hashlib.sha256(row["evidence"].encode()).hexdigest()
+        for spec in self.configuration.live_gates:
+            blocks = stored_blocks(self.store, spec.id, 0, spec_hash(spec))
+            assert told
+            assert differing(spec, 0, blocks, None, told) == {}
 
     def _check_boots(self) -> None:
         """The table of coverage says of each boot what was sent and what arrived."""

@@ -1,5 +1,6 @@
 """Properties of the whole absolute gate: grouping, monotony, error rates, power."""
 
+import json
 import math
 
 import numpy as np
@@ -62,6 +63,9 @@ def test_any_grouping_gives_the_same_bits(
     assert state == whole
     assert state.to_json() == whole.to_json()
     assert grouped == verdict
+    again = GateState.from_json(state.to_json())  # what latched keeps the order of its words
+    polls = [evaluate(spec, one, counts.part(0, 0), OPEN)[1].to_dict() for one in (whole, again)]
+    assert json.dumps(polls[0]) == json.dumps(polls[1])
 
 
 @settings(max_examples=40, deadline=None)
