@@ -34,7 +34,7 @@ from .tiles import PANE_S, SECOND_US, Span, Tile
 from .watched import Watched
 
 MINUTE_S, HOUR_S = 60, 3600
-MOST_S = 900  # event time that is evaluated at once; after a long silence the rest follows later
+MOST_S = 300  # event time that is evaluated at once; after a long silence the rest follows later
 AMENDED_S = 3600  # for so long, late rows amend an alert that fired,
 AMENDED = 100  # and no more than so many alerts
 WINDOWS = 16  # remembered while rules ask for the same ones
