@@ -127,7 +127,7 @@ def batches(frames: Sequence[Framed]) -> list[list[Message]]:
 
 
 def ingestor_for(store: Store) -> Ingestor:
-    """As serve_worker makes it."""
+    """As serve/worker.py makes it."""
     settings = IngestorSettings(1, Layout(PARTITIONS, PARTITIONS), SHARDS)
     configuration = parse(CONFIG)
     sealer = Sealer(os.urandom(32))

@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 if TYPE_CHECKING:
-    from ..demo import DemoOptions
+    from ..demo.run import DemoOptions
 
 _SPEED_HELP = "Seconds of events per second, or max."
 # As in producers/faults.py, which is imported when it is needed; a test compares them.
@@ -72,7 +72,7 @@ def demo(ctx: click.Context, /, faults: tuple[str, ...], exit_code: bool, **opti
       penstock demo --fault slow --speed max
       penstock demo --speed max --json
     """
-    from ..demo import DemoOptions, run_demo
+    from ..demo.run import DemoOptions, run_demo
 
     if faults:
         for name in ("canary", "head_s", "exit_code"):
@@ -94,7 +94,7 @@ def demo(ctx: click.Context, /, faults: tuple[str, ...], exit_code: bool, **opti
 
 
 def _demo_of_faults(faults: tuple[str, ...], options: DemoOptions) -> None:
-    from ..demo_faults import run_fault_demo
+    from ..demo.faults import run_fault_demo
     from ..producers.faults import FAULTS as KNOWN
 
     result = run_fault_demo(tuple(name for name in KNOWN if name in faults), options)

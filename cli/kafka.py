@@ -105,6 +105,6 @@ def api(**options: Any) -> None:
     Example:
       penstock api --kafka localhost:9092 --store clickhouse://api:pw@localhost:8123/penstock
     """
-    from ..serve_api import ApiOptions, serve_api
+    from ..serve.api import ApiOptions, serve_api
 
     serve_api(ApiOptions(**options))

@@ -47,7 +47,7 @@ def notify(**options: Any) -> None:
       penstock notify --kafka localhost:9092 --store ... --config penstock.yaml
       * * * * *  penstock notify --once --store @/etc/penstock/store.url --config /etc/penstock.yaml
     """
-    from ..serve_notify import NotifyOptions, serve_notify
+    from ..serve.notify import NotifyOptions, serve_notify
 
     totals = serve_notify(NotifyOptions(**options))
     if options["once"]:

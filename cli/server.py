@@ -47,7 +47,7 @@ def up(
       penstock up --data ./penstock-data --port 8080
       penstock up --config penstock.yaml --host 0.0.0.0
     """
-    from ..serve import serve
+    from ..serve.embedded import serve
 
     serve(data, url, host, port, config, keys)
 

@@ -63,6 +63,6 @@ def worker(**options: Any) -> None:
       penstock worker --kafka localhost:9092 --store clickhouse://writer:pw@localhost:8123/penstock
       penstock worker --no-evaluate --metrics-port 0
     """
-    from ..serve_worker import WorkerOptions, serve_worker
+    from ..serve.worker import WorkerOptions, serve_worker
 
     serve_worker(WorkerOptions(**options))

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 import pytest
-from penstock.demo import DemoOptions, run_demo
+from penstock.demo.run import DemoOptions, run_demo
 from penstock.producers.fleet import CanaryFate
 from penstock.producers.traces import bundled_trace
 

@@ -17,9 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from penstock.demo import DemoOptions
-from penstock.demo_expected import expected
-from penstock.demo_faults import (
+from penstock.demo.expected import expected
+from penstock.demo.faults import (
     FaultResult,
     explained_alerts,
     fault_config,
@@ -30,8 +29,9 @@ from penstock.demo_faults import (
     upload_reference,
     wait_evaluated,
 )
-from penstock.demo_faults_view import FiredAlert
-from penstock.demo_server import Api
+from penstock.demo.faults_view import FiredAlert
+from penstock.demo.run import DemoOptions
+from penstock.demo.server import Api
 from penstock.producers.faults import FAULTS, FaultName
 from penstock.producers.replay import Progress, ReplayOptions, ReplaySummary, run_replay
 from penstock.tests.contract.deployments import distributed

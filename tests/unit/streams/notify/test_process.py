@@ -19,7 +19,7 @@ from penstock.schemas.alerts.routing import SlackReceiver, secrets_of
 from penstock.schemas.config import Configuration, parse
 from penstock.schemas.errors import InvalidConfiguration
 from penstock.schemas.kafka import parse_address
-from penstock.serve_worker import rendered
+from penstock.serve.worker import rendered
 from penstock.streams.delivery.errors import DeliveryDelayed
 from penstock.streams.kafka.outlet import KafkaOutlet
 from penstock.streams.notify.http import NotifierHTTP

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from .demo_faults_view import WORDS
-from .producers.faults import FaultName
+from ..producers.faults import FaultName
+from .faults_view import WORDS
 
 
 @dataclass(frozen=True, slots=True)

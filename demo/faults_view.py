@@ -10,11 +10,11 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from .demo_view import View, narrow_table
-from .producers.faults import DEARER, ERROR_RATIO, SLOWDOWN, UNSAFE_RATIO, FaultName
-from .producers.fleet import Fleet
-from .producers.replay import ReplaySummary
-from .producers.traffic import BASE_ERROR_RATIO, SAFETY_RATIO
+from ..producers.faults import DEARER, ERROR_RATIO, SLOWDOWN, UNSAFE_RATIO, FaultName
+from ..producers.fleet import Fleet
+from ..producers.replay import ReplaySummary
+from ..producers.traffic import BASE_ERROR_RATIO, SAFETY_RATIO
+from .view import View, narrow_table
 
 WORDS: Mapping[FaultName, str] = {
     "slow": f"decoding takes {SLOWDOWN:g} times as long",

@@ -14,15 +14,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .schemas.config import load
-from .schemas.errors import StoreError
-from .schemas.kafka import KafkaAddress, parse_address
-from .streams.config_feed import ConfigurationFeed
-from .streams.explain.explainer import Explainer
-from .streams.notify.live import LiveNotifier
-from .streams.notify.notifier import Notifier, notifier_of
-from .streams.notify.topic import AlertsTopic
-from .streams.storage.store import Store
+from ..schemas.config import load
+from ..schemas.errors import StoreError
+from ..schemas.kafka import KafkaAddress, parse_address
+from ..streams.config_feed import ConfigurationFeed
+from ..streams.explain.explainer import Explainer
+from ..streams.notify.live import LiveNotifier
+from ..streams.notify.notifier import Notifier, notifier_of
+from ..streams.notify.topic import AlertsTopic
+from ..streams.storage.store import Store
 
 log = logging.getLogger("penstock")
 
@@ -84,7 +84,7 @@ def _topic(store: Store, address: KafkaAddress | None) -> Iterator[AlertsTopic |
     if address is None:
         yield None
         return
-    from .streams.kafka.outlet import KafkaOutlet  # brings Kafka's client library along
+    from ..streams.kafka.outlet import KafkaOutlet  # brings Kafka's client library along
 
     outlet = KafkaOutlet(address)
     try:
@@ -120,9 +120,9 @@ def _serve(
     options: NotifyOptions, store: Store, feed: ConfigurationFeed, topic: AlertsTopic | None
 ) -> dict[str, int]:
     # Not needed for one look, and slow to import.
-    from .api import openmetrics
-    from .serve_worker import rendered
-    from .streams.notify.http import NotifierHTTP
+    from ..api import openmetrics
+    from ..streams.notify.http import NotifierHTTP
+    from .worker import rendered
 
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

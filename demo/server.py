@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from .demo_view import LIVE_METRICS, Figures, WindowRow
-from .schemas.errors import PenstockError
+from ..schemas.errors import PenstockError
+from .view import LIVE_METRICS, Figures, WindowRow
 
 GATE, TWO_ARMS = "canary-limits", "canary"
 DEFAULT_PORT = 8080

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from penstock.demo import DemoOptions, DemoResult, GateLimits, run_demo
-from penstock.demo_server import GATE, TWO_ARMS, DemoFailed, iso, parse_us, running_server
-from penstock.demo_view import (
+from penstock.demo.run import DemoOptions, DemoResult, GateLimits, run_demo
+from penstock.demo.server import GATE, TWO_ARMS, DemoFailed, iso, parse_us, running_server
+from penstock.demo.view import (
     FINAL_METRICS,
     LIVE_METRICS,
     Figures,
@@ -164,7 +164,7 @@ def test_complete_means_that_everything_was_stored_once() -> None:
 
 def test_metrics_and_windows_are_those_of_the_store() -> None:
     from penstock.api.queries import WINDOW_METRICS
-    from penstock.demo import WINDOWS as SHOWN
+    from penstock.demo.run import WINDOWS as SHOWN
 
     assert {*FINAL_METRICS, *LIVE_METRICS} <= set(WINDOW_METRICS)
     assert set(SHOWN) <= set(WINDOWS)

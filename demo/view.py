@@ -16,9 +16,9 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
-from .producers.fleet import CANARIES, Fleet
-from .producers.replay import Progress, ReplaySummary
-from .producers.traffic import BASE_ERROR_RATIO
+from ..producers.fleet import CANARIES, Fleet
+from ..producers.replay import Progress, ReplaySummary
+from ..producers.traffic import BASE_ERROR_RATIO
 
 WindowRow: TypeAlias = dict[str, Any]
 """A window of a variant: window, variant, release, end, coverage, and its metrics by name."""

@@ -16,23 +16,23 @@ from typing import Literal
 import uvicorn
 from fastapi import FastAPI
 
-from .api.app import build_app
-from .api.auth import Access
-from .api.config_versions import Versions
-from .api.live_app import LiveApp
-from .schemas.config import Configuration, load
-from .schemas.errors import InvalidConfiguration
-from .schemas.ports import IngestPort, PipelineStatus, Receipt
-from .streams.config_feed import ConfigurationFeed
-from .streams.core.configured import configured_counters
-from .streams.dead_letters.seal import Sealer, load_or_make_key
-from .streams.delivery.secret import Secrets
-from .streams.embedded import EmbeddedRunner, wall_clock_us
-from .streams.explain.explainer import Explainer
-from .streams.notify.live import LiveNotifier
-from .streams.notify.notifier import check_secrets
-from .streams.storage.migrate import migrate
-from .streams.storage.store import RETRY_S, Store
+from ..api.app import build_app
+from ..api.auth import Access
+from ..api.config_versions import Versions
+from ..api.live_app import LiveApp
+from ..schemas.config import Configuration, load
+from ..schemas.errors import InvalidConfiguration
+from ..schemas.ports import IngestPort, PipelineStatus, Receipt
+from ..streams.config_feed import ConfigurationFeed
+from ..streams.core.configured import configured_counters
+from ..streams.dead_letters.seal import Sealer, load_or_make_key
+from ..streams.delivery.secret import Secrets
+from ..streams.embedded import EmbeddedRunner, wall_clock_us
+from ..streams.explain.explainer import Explainer
+from ..streams.notify.live import LiveNotifier
+from ..streams.notify.notifier import check_secrets
+from ..streams.storage.migrate import migrate
+from ..streams.storage.store import RETRY_S, Store
 
 
 def is_loopback(host: str) -> bool:

@@ -15,13 +15,13 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from .demo import DemoOptions, browse, demo_folder
-from .demo_expected import expected
-from .demo_faults_view import FaultView, FiredAlert
-from .demo_server import Api, DemoFailed, Server, each_second, parse_us, running_server
-from .producers.faults import FaultName
-from .producers.fleet import Rehearsal, rehearse
-from .producers.replay import ReplayOptions, ReplaySummary, run_replay
+from ..producers.faults import FaultName
+from ..producers.fleet import Rehearsal, rehearse
+from ..producers.replay import ReplayOptions, ReplaySummary, run_replay
+from .expected import expected
+from .faults_view import FaultView, FiredAlert
+from .run import DemoOptions, browse, demo_folder
+from .server import Api, DemoFailed, Server, each_second, parse_us, running_server
 
 REFERENCE = "usual-routes"
 STEP_EVERY = 10

@@ -13,28 +13,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from .api import openmetrics
-from .schemas.config import Configuration, load
-from .schemas.errors import BrokerAway, InvalidConfiguration, SchemaTooNew, StoreError
-from .schemas.kafka import KafkaAddress, parse_address
-from .schemas.topics import EVENTS, PANES
-from .streams.app.application import WorkerApp, build_app
-from .streams.app.http import Reading, Sources, WorkerHTTP
-from .streams.app.ports import Lease, WorkerSettings
-from .streams.app.runner import run
-from .streams.app.status import WorkerStatus
-from .streams.app.watchdog import Judge, Limits, Look, Watchdog
-from .streams.config_feed import ConfigurationFeed
-from .streams.core.configured import configured_counters
-from .streams.dead_letters.seal import Sealer, key_from_text, load_key, load_or_make_key
-from .streams.evaluator import Evaluator
-from .streams.ingest.ingestor import Ingestor, IngestorSettings
-from .streams.ingest.parcels import Layout
-from .streams.kafka.brokers import BrokerError, BrokerRefused, TopicAdmin, TopicState
-from .streams.kafka.outlet import KafkaOutlet
-from .streams.kafka.topics import home_partitions, incarnation, shards
-from .streams.storage.migrate import check_migrated
-from .streams.storage.store import Store
+from ..api import openmetrics
+from ..schemas.config import Configuration, load
+from ..schemas.errors import BrokerAway, InvalidConfiguration, SchemaTooNew, StoreError
+from ..schemas.kafka import KafkaAddress, parse_address
+from ..schemas.topics import EVENTS, PANES
+from ..streams.app.application import WorkerApp, build_app
+from ..streams.app.http import Reading, Sources, WorkerHTTP
+from ..streams.app.ports import Lease, WorkerSettings
+from ..streams.app.runner import run
+from ..streams.app.status import WorkerStatus
+from ..streams.app.watchdog import Judge, Limits, Look, Watchdog
+from ..streams.config_feed import ConfigurationFeed
+from ..streams.core.configured import configured_counters
+from ..streams.dead_letters.seal import Sealer, key_from_text, load_key, load_or_make_key
+from ..streams.evaluator import Evaluator
+from ..streams.ingest.ingestor import Ingestor, IngestorSettings
+from ..streams.ingest.parcels import Layout
+from ..streams.kafka.brokers import BrokerError, BrokerRefused, TopicAdmin, TopicState
+from ..streams.kafka.outlet import KafkaOutlet
+from ..streams.kafka.topics import home_partitions, incarnation, shards
+from ..streams.storage.migrate import check_migrated
+from ..streams.storage.store import Store
 
 log = logging.getLogger("penstock")
 

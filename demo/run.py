@@ -19,7 +19,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .demo_server import (
+from ..producers.fleet import MODEL, CanaryFate, Rehearsal, rehearse
+from ..producers.replay import ReplayOptions, ReplaySummary, run_replay
+from .server import (
     GATE,
     TWO_ARMS,
     DemoFailed,
@@ -29,9 +31,7 @@ from .demo_server import (
     parse_us,
     running_server,
 )
-from .demo_view import FINAL_METRICS, View, WindowRow
-from .producers.fleet import MODEL, CanaryFate, Rehearsal, rehearse
-from .producers.replay import ReplayOptions, ReplaySummary, run_replay
+from .view import FINAL_METRICS, View, WindowRow
 
 DEFAULT_SPEED = 40.0
 WINDOWS = ("1m", "5m", "1h")

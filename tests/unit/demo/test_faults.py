@@ -13,16 +13,16 @@ import pytest
 from click.testing import CliRunner
 from penstock.cli import main
 from penstock.cli.demo import FAULTS as OFFERED
-from penstock.demo import DemoOptions
-from penstock.demo_expected import EXPECTED, expected, markdown
-from penstock.demo_faults import (
+from penstock.demo.expected import EXPECTED, expected, markdown
+from penstock.demo.faults import (
     FaultResult,
     explained_alerts,
     fault_config,
     healthy_hour,
     replay_of,
 )
-from penstock.demo_faults_view import WORDS, FaultView, FiredAlert
+from penstock.demo.faults_view import WORDS, FaultView, FiredAlert
+from penstock.demo.run import DemoOptions
 from penstock.producers.faults import FAULTS
 from penstock.producers.replay import Progress, ReplaySummary
 from penstock.schemas.config import Configuration, parse
@@ -60,7 +60,7 @@ def test_every_fault_is_offered_described_and_expected_to_fire() -> None:
 
 
 def test_the_table_of_the_guide_is_that_of_the_code() -> None:
-    guide = Path(__file__).parents[2] / "docs/demo.md"
+    guide = Path(__file__).parents[3] / "docs/demo.md"
     assert markdown() in guide.read_text(encoding="utf-8")
 
 
