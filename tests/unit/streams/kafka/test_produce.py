@@ -180,7 +180,8 @@ def test_the_loop_is_never_blocked(broker: Broker, kafka: KafkaAddress, store: S
     with started(kafka, store) as ingest:
         began_s = time.monotonic()
         longest_s = asyncio.run(measure(ingest))
-        assert longest_s < max(0.1, (time.monotonic() - began_s) / 2)
+        # On the loop it would be all of the time; beside it, other processes may take half of it.
+        assert longest_s < max(0.1, (time.monotonic() - began_s) * 0.8)
 
 
 def test_more_messages_than_librdkafka_queues_by_default(kafka: KafkaAddress) -> None:
