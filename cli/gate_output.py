@@ -54,8 +54,9 @@ def as_text(told: Sequence[Told]) -> str:
 def _gate_lines(told: Told) -> Iterator[str]:
     yield f"{told.gate}: {told.text}"
     yield from (f"  {line}" for line in table_of(told.body["evidence"]))
-    wrong = (check for check in told.body.get("checks", ()) if not check.get("ok", True))
-    yield from (f"  {check['check']}: {check.get('text', 'not ok')}" for check in wrong)
+    for check in told.body.get("checks", ()):
+        if not check.get("ok", True) or check["check"] == "input":
+            yield f"  {check['check']}: {check.get('text', 'not ok')}"
 
 
 def table_of(evidence: Sequence[Body]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,18 @@ _LONGEST_WAIT_S = 25
 _PAUSE_S = 2.0
 # what only a gate that runs on has
 _OF_STREAMS = ("watermark", "as_of", "eta_s", "next_poll_ms", "epoch")
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What options say of files; it goes before what the configuration says."""
+
+    run: Path | None
+    baseline: Path | None
+    before: Path | None
+    baseline_before: Path | None
+    match: dict[str, str]
+    histograms: dict[str, str]
 
 
 class _Run(click.Command):
@@ -70,6 +83,30 @@ class _Run(click.Command):
 )
 @click.option("--run", "run_file", type=click.Path(path_type=Path), help="File of the new build.")
 @click.option("--baseline", type=click.Path(path_type=Path), help="File it is compared with.")
+@click.option(
+    "--before",
+    type=click.Path(path_type=Path),
+    help="With a saved /metrics as --run: the same, saved at the start of the test.",
+)
+@click.option(
+    "--baseline-before",
+    type=click.Path(path_type=Path),
+    help="The same as --before, of --baseline.",
+)
+@click.option(
+    "--match",
+    "matches",
+    multiple=True,
+    metavar="LABEL=VALUE",
+    help="Only series of /metrics with this label; may be repeated.",
+)
+@click.option(
+    "--histogram",
+    "histograms",
+    multiple=True,
+    metavar="FIELD=NAME",
+    help="Histogram of /metrics that a field is read from; may be repeated.",
+)
 @click.option("--format", "form", type=click.Choice([*_FORMATS]), default="text", show_default=True)
 @click.option("--json", "is_json", is_flag=True, help="The same as --format json.")
 @click.option("--output", type=click.Path(path_type=Path), help="File to write; default: stdout.")
@@ -96,6 +133,10 @@ def run(
     gates: tuple[str, ...],
     run_file: Path | None,
     baseline: Path | None,
+    before: Path | None,
+    baseline_before: Path | None,
+    matches: tuple[str, ...],
+    histograms: tuple[str, ...],
     form: str,
     is_json: bool,
     output: Path | None,
@@ -111,16 +152,24 @@ def run(
     Exit code 0 PASS, 1 FAIL, 2 UNDECIDED, 3 NO_DATA or INVALID; of several gates the worst:
     FAIL, then 3, then 2. 4 is a fault: the gates could not be asked at all.
 
+    Of a saved /metrics (or an answer of Prometheus' /api/v1/query) absolute and perf gates read
+    histograms: ttft_ms, latency_ms, tpot_ms, itl_ms and more by the names that vLLM and SGLang use,
+    any other X_seconds_bucket or X_ms_bucket as X_ms. What their buckets leave open is UNDECIDED.
+
     \b
     Example:
       penstock gate run --config gates.yaml --run run.json --baseline baseline.json
+      penstock gate run --config gates.yaml --run after.prom --before before.prom
       penstock gate run --config gates.yaml --gate parity --format junit --output gates.xml
       penstock gate run --server http://127.0.0.1:8080 --gate chat-canary --wait 600
     """
     if server is not None:
         told = list(_on_server(HttpSource(server, api_key), gates, wait_s))
     else:
-        told = list(_on_files(config, gates, run_file, baseline))
+        given = _Given(
+            run_file, baseline, before, baseline_before, _pairs(matches), _pairs(histograms)
+        )
+        told = list(_on_files(config, gates, given))
     text = _FORMATS["json" if is_json else form](told)
     if output is None:
         click.echo(text, nl=False)
@@ -135,11 +184,19 @@ def run(
     ctx.exit(EXIT_CODES[worst_of(told)])
 
 
-def _on_files(
-    config: Path, gates: Sequence[str], run_file: Path | None, baseline: Path | None
-) -> Iterator[Told]:
+def _pairs(given: Sequence[str]) -> dict[str, str]:
+    """`NAME=VALUE` of an option that may be repeated."""
+    pairs = [text.partition("=") for text in given]
+    for name, sign, value in pairs:
+        if not (name and sign and value):
+            raise click.UsageError(f"{name or '='} should be NAME=VALUE")
+    return {name: value for name, _, value in pairs}
+
+
+def _on_files(config: Path, gates: Sequence[str], given: _Given) -> Iterator[Told]:
     from ..schemas.gates import OfflineGate
     from ..schemas.gates.absolute import AbsoluteGate
+    from ..streams.gate_files.histograms import Choice
     from ..streams.gate_files.judging import PAIRED, Files, judge
 
     found = _configured(config)
@@ -152,15 +209,17 @@ def _on_files(
                 raise click.UsageError(f"{gate.id} is a {gate.kind} gate: ask for it with --server")
             click.echo(f"{gate.id} is a {gate.kind} gate: left out without --server", err=True)
             continue
-        ours = run_file or _beside(config, getattr(gate, "run", None))
-        theirs = baseline or _beside(config, getattr(gate, "baseline", None))
+        ours = given.run or _beside(config, getattr(gate, "run", None))
+        theirs = given.baseline or _beside(config, getattr(gate, "baseline", None))
         if ours is None:
             raise click.UsageError(f"{gate.id} names no run: give --run, or `run:` in {config}")
         if theirs is None and isinstance(gate, PAIRED):
             raise click.UsageError(
                 f"{gate.id} compares: give --baseline, or `baseline:` in {config}"
             )
-        body = judge(gate, Files(ours, theirs)).to_dict()
+        choice = Choice(given.match, given.histograms)
+        files = Files(ours, theirs, given.before, given.baseline_before, choice)
+        body = judge(gate, files).to_dict()
         kept = {name: value for name, value in body.items() if name not in _OF_STREAMS}
         yield Told(gate.id, gate.kind, kept)
 

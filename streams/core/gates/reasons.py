@@ -55,6 +55,7 @@ Reason: TypeAlias = Literal[
     "training_changed",
     "diverged",
     "metric_missing",
+    "bucket_too_wide",
     "no_file",
     "unreadable_file",
 ]
@@ -110,6 +111,7 @@ REASONS: dict[Reason, str] = {
     "training_changed": "a series of the training run is shown to have changed for the worse",
     "diverged": "the loss or the gradient norm is not a finite number",
     "metric_missing": "a metric that decides was not measured",
+    "bucket_too_wide": "the buckets of a histogram are too wide to tell",
     "no_file": "there is no such file",
     "unreadable_file": "a file is not what it should be",
 }

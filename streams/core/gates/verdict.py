@@ -73,12 +73,12 @@ class Evidence:
             above plan per request; `relative`, treatment over control; `difference`, treatment less
             control; or what the metric itself is measured in.
         limit: what the estimate is compared with, in that unit (0 for a cost).
-        estimate: point estimate, None without units.
+        estimate: point estimate, None without units, or where buckets leave it open.
         low, high: confidence sequence: holds the truth at every time at once with `confidence`;
             None where it has no bound.
         log10_e_fail, log10_e_pass: running maxima of the e-values.
         threshold_fail, threshold_pass: log10 thresholds that they decide at.
-        n, bad: units, and bad ones (None for a mean), over all arms.
+        n, bad: units, and bad ones (None for a mean, or where buckets leave it open), over all arms.
         critical: whether it decides.
         decision: FAIL, PASS, NO_DATA (no units) or UNDECIDED for this metric alone.
         n_needed: about how many more of its units until it is decided, None where nobody can tell.

@@ -73,7 +73,7 @@ class Check:
     check: str
     ok: bool
     text: str
-    verdict: Literal["FAIL", "NO_DATA", "INVALID"]
+    verdict: Literal["FAIL", "NO_DATA", "INVALID", "UNDECIDED"]
     reason: Reason
 
     def told(self) -> dict[str, Any]:
@@ -159,8 +159,11 @@ def _decide(
     if because("NO_DATA"):
         return "NO_DATA", _once(because("NO_DATA"))
     waited = [e for m, e in decisive if m.passes and e.decision != "PASS"]
+    left_open = because("UNDECIDED")
+    if left_open and not any(e.n_needed for e in waited):
+        return "UNDECIDED", _once(left_open)
     if waited or not decisive:
-        return "UNDECIDED", ("not_enough_evidence",)
+        return "UNDECIDED", _once([*left_open, "not_enough_evidence"])
     return "PASS", ("within_margins",)
 
 
@@ -256,7 +259,9 @@ def _text(
 
 def _shown(item: Evidence) -> str:
     if item.estimate is None:
-        return "worse"
+        ends = [None if end is None else amount(end, item.unit) for end in (item.low, item.high)]
+        words = (("more than", ends[0]), ("less than", ends[1]))
+        return " and ".join(f"{word} {end}" for word, end in words if end) or "worse"
     text = amount(item.estimate, item.unit)
     if item.low is None or item.high is None:
         return text

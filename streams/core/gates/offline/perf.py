@@ -6,7 +6,7 @@ from run to run on one build (machine, neighbours, temperature) has to fit into 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -24,7 +24,7 @@ def evaluate(spec: PerfGate, run: Run, baseline: Run) -> Verdict:
     names = [metric.metric for metric in spec.metrics]
     allowed = spec.max_failed_ratio
     checks = [
-        *_conditions(spec, run, baseline),
+        same_conditions(spec, run.conditions, baseline.conditions),
         completed("baseline", baseline, allowed, "INVALID", "baseline_unhealthy"),
         completed("run", run, allowed, "FAIL", "incomplete_run"),
         *_stalls(spec, run, baseline),
@@ -56,14 +56,12 @@ def _measure(spec: PerfGate, metric: PerfMetric, run: Run, baseline: Run) -> Ite
     )
 
 
-def _conditions(spec: PerfGate, run: Run, baseline: Run) -> Iterator[Check]:
-    """Both runs under the same conditions, as far as both files tell."""
-    both = sorted((run.conditions.keys() & baseline.conditions.keys()) - set(spec.may_differ))
-    differ = [name for name in both if run.conditions[name] != baseline.conditions[name]]
-    told = ", ".join(
-        f"{name} {run.conditions[name]}, baseline {baseline.conditions[name]}" for name in differ
-    )
-    yield Check(
+def same_conditions(spec: PerfGate, run: Mapping[str, str], baseline: Mapping[str, str]) -> Check:
+    """Whether both runs were made under the same conditions, as far as both files tell."""
+    both = sorted((run.keys() & baseline.keys()) - set(spec.may_differ))
+    differ = [name for name in both if run[name] != baseline[name]]
+    told = ", ".join(f"{name} {run[name]}, baseline {baseline[name]}" for name in differ)
+    return Check(
         "conditions",
         not differ,
         told or f"equal: {', '.join(both) or 'none told'}",

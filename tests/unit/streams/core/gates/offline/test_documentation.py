@@ -21,6 +21,7 @@ from penstock.streams.core.gates.offline import (
     stability,
 )
 from penstock.streams.core.gates.reasons import REASONS
+from penstock.streams.gate_files.histograms import FIELDS
 
 GUIDE = Path(__file__).parents[6] / "docs" / "gates-in-ci.md"
 
@@ -41,3 +42,11 @@ def test_the_guide_names_reasons_and_fields_that_there_are() -> None:
     assert len(named) > 10
     assert named <= set(REASONS)
     assert "per_s" in get_args(Statistic)
+
+
+def test_the_guide_names_fields_as_the_reader_does() -> None:
+    text = GUIDE.read_text(encoding="utf-8").split("- **Fields.**")[1].split("- **Series**")[0]
+    pairs = re.findall(r"`(\w+_seconds)` is\s+`(\w+_ms)`", text)
+    assert len(pairs) == 4
+    assert all(FIELDS[name] == field for name, field in pairs)
+    assert "`bucket_too_wide`" in GUIDE.read_text(encoding="utf-8")
