@@ -1,7 +1,7 @@
 """Changes of verdicts as the store has them.
 
-A verdict is stored when it changes and every ten seconds of event time. So what is new is read by epoch
-and event time: a change whose row is not there yet, or was written late, is seen in the next one.
+A verdict is stored when it changes and every ten seconds of event time. So what is new is read by event
+time and epoch: a change whose row is not there yet, or was written late, is seen in the next one.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _SERIES = (
     "SELECT gate_id, epoch, us, verdict, spec_hash FROM ("
     "SELECT gate_id, epoch, toUnixTimestamp64Micro(v.as_of) AS us, verdict, spec_hash,"
     " lagInFrame((verdict, spec_hash)) OVER (PARTITION BY gate_id, epoch ORDER BY v.as_of) AS before,"
-    " row_number() OVER (PARTITION BY gate_id ORDER BY epoch DESC, v.as_of DESC) AS from_end"
+    " row_number() OVER (PARTITION BY gate_id ORDER BY v.as_of DESC, epoch DESC) AS from_end"
     " FROM penstock.verdicts AS v WHERE {})"
-    f" WHERE (verdict, spec_hash) != before OR from_end = 1 ORDER BY gate_id, epoch, us LIMIT {_AT_ONCE}"
+    f" WHERE (verdict, spec_hash) != before OR from_end = 1 ORDER BY gate_id, us, epoch LIMIT {_AT_ONCE}"
 )
 _NEWEST = (
     "SELECT gate_id, epoch, toUnixTimestamp64Micro(v.as_of) AS us, verdict, spec_hash"
     " FROM penstock.verdicts AS v WHERE gate_id IN {gates:Array(String)}"
-    " ORDER BY epoch DESC, us DESC LIMIT 1 BY gate_id"
+    " ORDER BY us DESC, epoch DESC LIMIT 1 BY gate_id"
 )
 
 
@@ -105,7 +105,7 @@ class VerdictFeed:
         gate, at, after = f"gate{number}", f"epoch{number}", f"us{number}"
         parameters |= {gate: change.gate_id, at: change.epoch, after: since_us}
         return (
-            f"(gate_id = {{{gate}:String}} AND epoch >= {{{at}:UInt32}} AND (epoch > {{{at}:UInt32}}"
+            f"(gate_id = {{{gate}:String}} AND (epoch > {{{at}:UInt32}}"
             f" OR v.as_of > fromUnixTimestamp64Micro({{{after}:Int64}}, 'UTC')))"
         )
 

@@ -54,8 +54,9 @@ def changes_after(
     """The changes in stored verdicts.
 
     Args:
-        last: gate -> its last change that is known; what is not later is passed over.
-        rows: gate_id, epoch, us (`as_of`), verdict and spec_hash; of each gate by epoch and us. Of
+        last: gate -> its last change that is known; what is not later is passed over, and what is of an
+            earlier epoch of the same specification. Another specification may follow an older release.
+        rows: gate_id, epoch, us (`as_of`), verdict and spec_hash; of each gate by us and epoch. Of
             equal ones in a row all but the first may be missing.
     """
     newest = dict(last)
@@ -65,7 +66,10 @@ def changes_after(
         known = newest.get(gate)
         before = ""
         if known is not None:
-            if (epoch, us) <= (known.epoch, known.as_of_us):
+            is_later = us > known.as_of_us
+            if spec == known.spec_hash:
+                is_later = (epoch, us) > (known.epoch, known.as_of_us)
+            if not is_later:
                 continue
             before = known.verdict if (known.epoch, known.spec_hash) == (epoch, spec) else ""
         if row["verdict"] != before:

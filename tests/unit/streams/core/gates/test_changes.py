@@ -42,6 +42,13 @@ def test_another_specification_is_told_of_anew() -> None:
     assert (first.is_told, second.is_told, second.before) == (True, True, "")
 
 
+def test_another_specification_may_follow_an_older_release() -> None:
+    known = VerdictChange("g", 9, 10, "PASS", "s")
+    moved = [row(9, "FAIL", epoch=4, spec="t"), row(11, "FAIL", epoch=4, spec="t")]
+    (change,) = changes_after({"g": known}, moved)
+    assert (change.epoch, change.as_of_us, change.before, change.is_told) == (4, 11, "", True)
+
+
 @pytest.mark.parametrize("late", [row(5, "FAIL"), row(10, "FAIL"), row(99, "FAIL", epoch=0)])
 def test_what_is_not_later_than_what_is_known_is_passed_over(late: Row) -> None:
     known = VerdictChange("g", 1, 10, "PASS", "s")
