@@ -56,13 +56,26 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             for number in range(200):
                 failed = name == "bad" and number % 2
                 emit.request(status="error" if failed else "ok", latency_ms=1.0)
-    until = time.monotonic() + 30
     for name, wanted in (("good", "PASS"), ("bad", "FAIL"), ("few", "UNDECIDED")):
-        while (told := found.get(f"/v1/gates/{name}/verdict").json())["verdict"] != wanted:
-            assert time.monotonic() < until, told
-            time.sleep(0.1)
+        await_verdict(found, name, wanted)
     yield found
     found.stop()
+
+
+def await_verdict(server: Server, gate: str, wanted: str) -> None:
+    """Ask until it is given."""
+    until = time.monotonic() + 30
+    while (told := server.get(f"/v1/gates/{gate}/verdict").json())["verdict"] != wanted:
+        assert time.monotonic() < until, told
+        time.sleep(0.1)
+
+
+def stay_undecided(server: Server) -> None:
+    """Traffic for `few`: after a minute without any, nothing is known of what it would say."""
+    with Emitter(url=server.url, worker_id="few", model="m", variant="few", release="r1") as emit:
+        for _ in range(20):
+            emit.request(status="ok", latency_ms=1.0)
+    await_verdict(server, "few", "UNDECIDED")
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +124,7 @@ def loop(url: str, gate: str, release: str = "r1", limit_s: str = "1") -> tuple[
 
 @pytest.mark.slow
 def test_the_shell_loop(server: Server, invalid: tuple[str, GateWorld]) -> None:
+    stay_undecided(server)
     found = together(lambda name: loop(server.url, name), (*GATES, "nobody"))
     codes = {name: code for name, (code, _) in found.items()}
     assert codes == {"good": 0, "bad": 1, "few": 2, "none": 3, "nobody": 4}
@@ -183,6 +197,7 @@ def test_argo_rollouts_own_provider(
     tmp_path: Path, server: Server, invalid: tuple[str, GateWorld]
 ) -> None:
     argo = compiled("argo", tmp_path)
+    stay_undecided(server)
 
     def measured(url: str, gate: str, release: str = "r1") -> Any:
         given = {"url": url, "gate": gate, "release": release, "api-key": "k", "wait": "1s"}
@@ -297,6 +312,7 @@ def test_flaggers_hooks(
 
 @pytest.mark.slow
 def test_a_reset_begins_an_epoch_of_one_gate(server: Server) -> None:
+    stay_undecided(server)
     before = {name: server.get(f"/v1/gates/{name}/verdict").json() for name in GATES}
     body = {"who": "ann", "reason": "the load test is over"}
     answer = httpx.post(f"{server.url}/v1/gates/bad/reset", json=body, timeout=30)

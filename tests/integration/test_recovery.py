@@ -23,7 +23,7 @@ from penstock.tests.unit.streams.core.scenarios import (
     Scenario,
     Shape,
 )
-from penstock.tests.unit.streams.core.world import Sent, World
+from penstock.tests.unit.streams.core.world import GATED, Sent, World
 
 HORIZON_S = 60
 START_US = START_S * SECOND
@@ -61,7 +61,12 @@ class CrashingStore(Store):
     def keyed(self) -> dict[str, dict[int, Row]]:
         """Rows that replace each other, as they are shown."""
         found: dict[str, dict[int, Row]] = {}
-        for name, time in (("windows", "end"), ("panes", "pane_start"), ("coverage", None)):
+        for name, time in (
+            ("windows", "end"),
+            ("panes", "pane_start"),
+            ("coverage", None),
+            ("verdicts", "as_of"),
+        ):
             rows = self.query(f"SELECT * FROM penstock.{name}_rows FINAL")
             if time is not None:
                 rows = [row | {time: _utc(row[time])} for row in rows]
@@ -92,7 +97,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CrashingS
 
 def request(at_s: float, **fields: Any) -> Row:
     return {
-        "ts": START_US + int(at_s * SECOND), "model": "m", "status": "ok", "request_id": f"r{at_s}",
+        "ts": START_US + int(at_s * SECOND), "model": "m1", "status": "ok", "request_id": f"r{at_s}",
         "latency_ms": 100 + at_s, "route": "/chat", "tenant": "t", "cost_usd": 0.001,
     } | fields  # fmt: skip
 
@@ -141,7 +146,7 @@ def tell_a_story(world: World, crash: str) -> None:
 def test_a_crash_between_inserts_loses_and_doubles_nothing(
     store: CrashingStore, crash: str
 ) -> None:
-    world = World(store)
+    world = World(store, Configuration.model_validate(GATED))
     tell_a_story(world, crash)
     world.settle()
     assert world.check(HORIZON_S) > 0
@@ -160,7 +165,7 @@ def test_a_crash_between_inserts_loses_and_doubles_nothing(
 @pytest.mark.parametrize("seed", [0, 2, 3])
 def test_random_traffic_and_crashes(store: CrashingStore, seed: int) -> None:
     shape = Shape(seed=seed, bursts=3, rows=15, disorder=0.4, restarts=0.3, crashes=0.4)
-    world = World(store, Configuration.model_validate({"limits": {"max_slices": 3}}))
+    world = World(store, Configuration.model_validate({"limits": {"max_slices": 3}} | GATED))
     for what, now_us, frames, crash in Scenario(shape).actions():
         if what == "deliver":
             world.deliver(frames, now_us, crash)
