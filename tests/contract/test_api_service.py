@@ -222,6 +222,7 @@ def read_messages(url: str, count: int) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.slow
 def test_the_live_stream(store: Store, api_store: Store, traffic: None) -> None:
     with served(api_store) as (url, _):
         first, second = read_messages(url, 2)

@@ -21,6 +21,8 @@ from penstock.streams.storage.store import Store
 from penstock.tests.support.rows import T0, at
 from penstock.tests.support.store import insert
 
+pytestmark = pytest.mark.slow
+
 T0_S = int(T0.timestamp())
 LATENCIES = [f"{name.removesuffix('_ms')}_us" for name in metrics.LATENCIES[1:]]
 FLEET = [metric for metric in METRICS.values() if metric.per == "received"]

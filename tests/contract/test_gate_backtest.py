@@ -23,6 +23,8 @@ from penstock.tests.support.api import STATUS, Client, Ingest, problem_of
 from penstock.tests.support.rows import T0, at, iso
 from penstock.tests.support.store import insert, unique
 
+pytestmark = pytest.mark.slow
+
 SECOND = 1_000_000
 HISTORY_S = 1800
 START_US = int(T0.timestamp()) * SECOND

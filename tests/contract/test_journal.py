@@ -34,6 +34,7 @@ def now_us() -> int:
     return time.time_ns() // 1000
 
 
+@pytest.mark.slow
 def test_many_writers_of_one_chain(api_store: Store) -> None:
     chain, writers, each = unique("chain"), 4, 6
 

@@ -176,6 +176,7 @@ def test_a_caller_who_leaves_takes_the_answer_from_nobody() -> None:
     run(work)
 
 
+@pytest.mark.slow
 def test_a_store_that_is_away() -> None:
     async def work(board: Board, waiting: Waiting) -> None:
         with pytest.raises(NotFound):

@@ -238,6 +238,7 @@ NAMES = {
 }
 
 
+@pytest.mark.slow
 def test_the_matrix_of_keys(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     access = Access(True, path)

@@ -120,6 +120,7 @@ def test_the_written_configuration_is_valid() -> None:
     assert len(gate.metrics) == 6
 
 
+@pytest.mark.slow
 def test_limits_tell_a_slow_canary_from_a_good_one(hours: dict[str, Rehearsal]) -> None:
     limits = GateLimits.of(hours["good"])
     share = {
@@ -232,6 +233,7 @@ def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
         run_demo(DemoOptions(data=tmp_path))
 
 
+@pytest.mark.slow
 def test_a_port_in_use_is_told(tmp_path: Path) -> None:
     (tmp_path / "penstock.yaml").write_text(LIMITS.yaml(), encoding="utf-8")
     with socket.create_server(("127.0.0.1", 0)) as other:
@@ -243,6 +245,7 @@ def test_a_port_in_use_is_told(tmp_path: Path) -> None:
             pass
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_start_shows_why(tmp_path: Path) -> None:
     (tmp_path / "penstock.yaml").write_text("gates: 3\n", encoding="utf-8")
     with (

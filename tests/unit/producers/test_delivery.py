@@ -160,6 +160,7 @@ def test_what_close_could_not_deliver_a_later_emitter_does(settings: EmitterSett
     assert not list(Path(settings.spool_dir).glob("*.boot"))
 
 
+@pytest.mark.slow
 def test_close_is_bounded_while_the_server_hangs(
     server: EventServer, settings: EmitterSettings
 ) -> None:

@@ -87,6 +87,7 @@ def test_only_requests_that_reach_somebody_are_served() -> None:
     assert whole.is_healthy(from_us)
 
 
+@pytest.mark.slow
 def test_decoding_gets_slow_in_the_middle() -> None:
     plain, slow = (
         rehearse(plan_fleet(PLAIN, workers=5, faults=faults(*names))) for names in ((), ("slow",))

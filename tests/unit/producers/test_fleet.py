@@ -93,6 +93,7 @@ def test_with_few_workers_the_canary_comes_on_top() -> None:
     assert min(last_us) > 3_400_000_000
 
 
+@pytest.mark.slow
 def test_numbers_are_of_the_size_of_a_70b_model(rehearsals: dict[str, Rehearsal]) -> None:
     good = rehearsals["good"]
     assert 100 < good.quantile("control", "ttft_ms", 0.5) < 300
@@ -102,6 +103,7 @@ def test_numbers_are_of_the_size_of_a_70b_model(rehearsals: dict[str, Rehearsal]
     assert good.end_us < 3_600_000_000
 
 
+@pytest.mark.slow
 def test_a_good_canary_differs_from_control_by_chance_only(
     rehearsals: dict[str, Rehearsal],
 ) -> None:
@@ -118,6 +120,7 @@ def test_a_good_canary_differs_from_control_by_chance_only(
     assert len(good.column("canary", "latency_ms")) == len(canary.requests)
 
 
+@pytest.mark.slow
 def test_a_slow_canary_is_shown_slow(rehearsals: dict[str, Rehearsal]) -> None:
     good, slow = rehearsals["good"], rehearsals["slow"]
     for q in (0.5, 0.95):

@@ -140,6 +140,7 @@ class TestPasswords:
             assert "top-hush" not in str(caught.value)
         assert "top-hush" not in repr(Environment.read({"PENSTOCK_URL": SECURE}))
 
+    @pytest.mark.slow
     def test_an_outage_does_not_log_them(
         self,
         settings: EmitterSettings,

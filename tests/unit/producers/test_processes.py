@@ -60,6 +60,7 @@ def test_a_forked_child_is_a_boot_of_its_own(
     assert sorted(steps) == [*range(101), 1000], "nothing is sent by both"
 
 
+@pytest.mark.slow
 def test_forks_amid_traffic_never_hang(server: EventServer, settings: EmitterSettings) -> None:
     stop = threading.Event()
     with Emitter(url=server.url, settings=settings) as emit:

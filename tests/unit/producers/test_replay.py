@@ -115,6 +115,7 @@ def test_everything_emitted_arrives_and_workers_stay_in_step(sink: Sink, tmp_pat
     assert summary.start_us < summary.canary_us < summary.end_us
 
 
+@pytest.mark.slow
 def test_a_paced_replay_follows_the_wall_clock(sink: Sink, tmp_path: Path) -> None:
     options = ReplayOptions(url=sink.url, speed=60, workers=1, head_s=60, spool_dir=tmp_path)
     summary = run_replay(options)

@@ -108,6 +108,7 @@ def calm() -> MemoryStore:
     return run()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seed", "first", "second", "crashes"),
     [(0, 70, 41, 0.0), (1, 25, 41, 0.0), (2, 50, 31, 0.3)],
@@ -147,6 +148,7 @@ def check_new_counter(store: MemoryStore, first: int) -> None:
     assert +cells == Counter({k: n for k, n in wanted.items() if k[0] >= since_s and n})
 
 
+@pytest.mark.slow
 def test_rules_that_changed_or_went_end(calm: MemoryStore) -> None:
     ended = {
         (row["rule_id"], row["kind"], row["reason"])

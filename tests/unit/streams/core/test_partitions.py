@@ -36,6 +36,7 @@ shapes = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(
     max_examples=EXAMPLES,
     deadline=None,

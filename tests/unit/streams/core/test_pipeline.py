@@ -77,6 +77,7 @@ REGRESSIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REGRESSIONS)
 def test_scenarios_that_once_failed(name: str) -> None:
     run(REGRESSIONS[name], Configuration())

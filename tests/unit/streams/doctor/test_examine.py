@@ -139,6 +139,7 @@ def answering(status: int, body: bytes) -> Iterator[str]:
         server.server_close()
 
 
+@pytest.mark.slow
 def test_an_api_that_is_ready_one_that_is_not_and_none() -> None:
     with answering(200, b"{}") as url:
         assert states(check_url(url)) == {"healthz": "ok", "readyz": "ok"}

@@ -44,6 +44,7 @@ def test_an_alarm_fires_the_rule_that_the_detector_brings_along(calm: MemoryStor
     assert "zscore, warning" in fired["text"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trouble", [Trouble(6, 0.3, 0.3), Trouble(7, 0.0, 1.0)], ids=str)
 def test_crashes_and_restarts_change_nothing(calm: MemoryStore, trouble: Trouble) -> None:
     assert changes(run(trouble, CONFIGURATION, flush_s=20)) == changes(calm)

@@ -92,6 +92,7 @@ def test_prices_of_the_configuration_in_force() -> None:
     assert costs(store, "other") == [2_000_000]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("crash", [None, "ledger", "count"])
 def test_windows_are_those_of_workers_that_state_the_same_costs(crash: str | None) -> None:
     """The brute-force truth knows stated costs only, so it is told them; the store computes them."""

@@ -88,6 +88,7 @@ def story(end_at: int, after: bool, absent: int) -> Town:
     return town
 
 
+@pytest.mark.slow
 def test_ended_at_every_step_each_is_told_once() -> None:
     whole = story(-1, False, 0)
     expected = {

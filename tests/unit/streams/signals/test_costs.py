@@ -135,6 +135,7 @@ def test_a_forecast_sees_the_end_coming(calm: MemoryStore) -> None:
     assert dict(fired[0]["labels"])["model"] == "chat"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seed", "crashes", "restarts"), [(6, 0.3, 0.2), (7, 0.0, 1.0)])
 def test_crashes_and_restarts_change_nothing(
     calm: MemoryStore, seed: int, crashes: float, restarts: float

@@ -229,6 +229,7 @@ def test_crashes_and_restarts_change_nothing(calm: MemoryStore, trouble: Trouble
         assert statuses(store, name, key) == statuses(calm, name, key)
 
 
+@pytest.mark.slow
 def test_how_much_is_evaluated_at_once_changes_nothing(
     calm: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -243,6 +244,7 @@ def test_without_sections_nothing_is_kept() -> None:
     assert not [name for name in CRASHES[3:] if store.keyed[name]]
 
 
+@pytest.mark.slow
 def test_alerts_of_rules_that_went_end_and_are_forgotten() -> None:
     store = MemoryStore()
     with store.installed():

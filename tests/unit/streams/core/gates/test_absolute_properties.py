@@ -100,6 +100,7 @@ def first_verdicts(spec: AbsoluteGate, rate: float, streams: int, cells: int) ->
     return found
 
 
+@pytest.mark.slow
 def test_error_rates_of_the_whole_gate_at_the_limit() -> None:
     """2,000 streams of 300 cells, each polled at every cell, with the rate exactly at the limit."""
     spec = AbsoluteGate.model_validate(

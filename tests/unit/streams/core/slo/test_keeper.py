@@ -55,6 +55,7 @@ def counted(rows: list[tuple[int, int, int]]) -> Stored:
     return stored
 
 
+@pytest.mark.slow
 @given(some_slos, traffic, st.randoms(use_true_random=False))
 @settings(max_examples=10, deadline=None)
 def test_order_and_repetition_change_nothing(

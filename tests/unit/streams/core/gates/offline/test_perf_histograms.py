@@ -197,6 +197,7 @@ def test_the_interval_holds_what_buckets_leave_open() -> None:
     assert quantile_ratio_interval(of([1.0], [2.0]), of([1.0], [2.0]), 0.5, 1, 5.0) == (None, None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("q", [0.5, 0.95, None], ids=["median", "p95", "mean"])
 def test_at_the_margin_errors_are_as_rare_as_stated(q: float | None) -> None:
     """At alpha 20 %, so that 300 pairs tell: the truth is exactly the margin."""
