@@ -58,7 +58,8 @@ from .plan import QUEUE, Desk, Plan
 
 log = logging.getLogger("penstock")
 
-POLL_S = 0.5
+POLL_S = 0.3
+AWAITED_S = 0.1
 JOIN_S = 60.0
 UNSEEN = "it has not looked yet"
 
@@ -269,7 +270,9 @@ class Notifier:
                 failure = repr(error)
             self._tell(failure)
             self.turned_s = time.monotonic()
-            self._stopping.wait(self._timing.poll_s)
+            awaits = self._plan is not None and self._plan.awaits
+            poll_s = self._timing.poll_s
+            self._stopping.wait(min(poll_s, AWAITED_S) if awaits else poll_s)
 
     def _tell(self, failure: str) -> None:
         """One line when it stops working, and one when it works again."""

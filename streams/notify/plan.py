@@ -95,12 +95,16 @@ class Plan:
     Args:
         desk: what it works with.
 
+    Attributes:
+        awaits: whether messages wait for what explains their alerts, so that another look is soon due.
+
     Raises:
         StoreError: the store is away or not migrated.
     """
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self.awaits = False
         self._feed = AlertFeed(desk.store)
         self._receivers = {receiver.name: receiver for receiver in desk.section.receivers}
         self._alerts: dict[str, Alert] = {}
@@ -124,7 +128,7 @@ class Plan:
             LeaseLost: somebody else plans.
             StoreError: it is unknown how far it came.
         """
-        now_us = self._desk.clock()
+        now_us, self.awaits = self._desk.clock(), False
         self._take(self._feed.news())
         if abs(now_us - self._started_us) >= AGAIN_US:  # the clock may be set back
             self._started_us = now_us
@@ -178,7 +182,9 @@ class Plan:
         wait_us = round(self._desk.section.explanation_wait_s * SECOND_US)
         self._seen_us = seen_us = {name: self._seen_us.get(name, now_us) for name in firing}
         new = {name for name, at_us in seen_us.items() if 0 <= now_us - at_us < wait_us}
-        return Awaited(now_us, wait_us, seen_us, new - self._feed.explanations(new).keys())
+        unexplained = new - self._feed.explanations(new).keys()
+        self.awaits = bool(unexplained)
+        return Awaited(now_us, wait_us, seen_us, unexplained)
 
     def _explained(self, due: Sequence[Notification]) -> list[Notification]:
         """The notifications with what is known of why their alerts fired."""
