@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from importlib import import_module
-from typing import Any, cast
+from typing import Any
 
 try:
     import click
@@ -12,13 +11,14 @@ except ImportError:  # the light worker SDK is installed without the server's li
     sys.exit("the penstock command needs the server's libraries: pip install 'penstock[server]'")
 
 from ..schemas.errors import PenstockError
+from .lazy import LazyGroup
 
 CONTEXT = {
     "help_option_names": ["-h", "--help"],
     "auto_envvar_prefix": "PENSTOCK",
     "max_content_width": 100,
 }
-# Name of each command -> module below this one and name there.
+# As LazyGroup takes them.
 COMMANDS = {
     "up": ("server", "up"),
     "migrate": ("server", "migrate"),
@@ -45,17 +45,8 @@ COMMANDS = {
 }
 
 
-class _Group(click.Group):
-    """Loads commands when they are asked for; says what went wrong in a sentence, no traceback."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module, name = COMMANDS[cmd_name]
-        return cast(click.Command, getattr(import_module(f".{module}", __name__), name))
+class _Group(LazyGroup):
+    """Says what went wrong in a sentence, no traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -64,7 +55,7 @@ class _Group(click.Group):
             raise click.ClickException(str(error)) from error
 
 
-@click.group(cls=_Group, context_settings=CONTEXT)
+@click.group(cls=_Group, modules=COMMANDS, context_settings=CONTEXT)
 @click.version_option(package_name="penstock")
 def main() -> None:
     """Event-streaming observability and release gates for LLM and ML workers."""

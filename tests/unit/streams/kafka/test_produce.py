@@ -34,30 +34,9 @@ from penstock.tests.support.kafka import Broker
 from penstock.tests.support.kafka_events import ends, eventually, frame, request, since
 from penstock.tests.support.kafka_ingest import PARTITIONS, QUICK, post, started
 from penstock.tests.support.rows import T0, at
-from penstock.tests.support.store import insert, opened_store, unique
+from penstock.tests.support.store import insert, unique
 
 pytestmark = pytest.mark.slow  # a broker starts once for all of them
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    with opened_store(tmp_path_factory.mktemp("store")) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    with Broker(tmp_path_factory.mktemp("kafka")) as found:
-        yield found
-
-
-@pytest.fixture
-def kafka(broker: Broker, store: Store) -> KafkaAddress:
-    """The cluster with our topics."""
-    address = parse_address(broker.bootstrap)
-    if EVENTS not in describe(address).partitions:
-        ensure_topics(address, store, Topics(partitions=PARTITIONS, shards=1))
-    return address
 
 
 @pytest.fixture

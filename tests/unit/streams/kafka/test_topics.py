@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 
 import pytest
 from confluent_kafka.admin import AdminClient
@@ -27,30 +26,19 @@ from penstock.streams.storage.store import Store
 from penstock.tests.support.kafka import Broker, unused_ports
 from penstock.tests.support.kafka_events import eventually
 from penstock.tests.support.rows import at
-from penstock.tests.support.store import insert, opened_store
+from penstock.tests.support.store import insert
 
 pytestmark = pytest.mark.slow  # a broker starts once for all of them
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    with opened_store(tmp_path_factory.mktemp("store")) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaAddress]:
-    with Broker(tmp_path_factory.mktemp("kafka")) as started:
-        yield parse_address(started.bootstrap)
-
-
 @pytest.fixture
-def kafka(broker: KafkaAddress, store: Store) -> KafkaAddress:
+def kafka(broker: Broker, store: Store) -> KafkaAddress:
     """A cluster without topics, beside a store that knows of none."""
-    delete(broker, *describe(broker).partitions)
+    address = parse_address(broker.bootstrap)
+    delete(address, *describe(address).partitions)
     for table in ("settings", "incarnations", "frames_rows"):
         store.command(f"TRUNCATE TABLE penstock.{table}")
-    return broker
+    return address
 
 
 def delete(address: KafkaAddress, *topics: str) -> None:

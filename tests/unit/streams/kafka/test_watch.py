@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 
 import orjson
@@ -13,7 +12,7 @@ from confluent_kafka import KafkaError
 from confluent_kafka.admin import AdminClient
 from penstock.schemas.config import parse
 from penstock.schemas.errors import Backpressure, BrokerAway
-from penstock.schemas.kafka import KafkaAddress, parse_address
+from penstock.schemas.kafka import KafkaAddress
 from penstock.schemas.topics import EVENTS
 from penstock.streams.kafka.messages import Outgoing
 from penstock.streams.kafka.produce import KafkaIngest
@@ -24,30 +23,8 @@ from penstock.streams.storage.store import Store
 from penstock.tests.support.kafka import Broker
 from penstock.tests.support.kafka_events import ends, eventually, frame, request, since
 from penstock.tests.support.kafka_ingest import PARTITIONS, QUICK, post, started
-from penstock.tests.support.store import opened_store
 
 pytestmark = pytest.mark.slow  # a broker starts once for all of them
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    with opened_store(tmp_path_factory.mktemp("store")) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    with Broker(tmp_path_factory.mktemp("kafka")) as found:
-        yield found
-
-
-@pytest.fixture
-def kafka(broker: Broker, store: Store) -> KafkaAddress:
-    """The cluster with our topics."""
-    address = parse_address(broker.bootstrap)
-    if EVENTS not in describe(address).partitions:
-        ensure_topics(address, store, Topics(partitions=PARTITIONS, shards=1))
-    return address
 
 
 def delete(address: KafkaAddress, topic: str) -> None:
