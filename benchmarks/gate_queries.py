@@ -29,7 +29,7 @@ from penstock.streams.core.gates.canonical import spec_hash
 from penstock.streams.storage.migrate import migrate
 from penstock.streams.storage.store import Store
 from penstock.tests.support.api import CONFIGURATION, Ingest
-from penstock.tests.support.server import free_port
+from penstock.tests.support.ports import free_port
 
 VERDICTS = 30 * 8640  # one each ten seconds
 MARKERS = 500

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from penstock.benchmarks._gate_load import Connection, cpu_s, quantile
-from penstock.tests.support.server import free_port
+from penstock.tests.support.ports import free_port
 
 CONFIG = (
     "gates: [{id: g, filter: {variant: canary}, metrics: [{metric: error_rate, max_ratio: 0.01}]}]"

@@ -12,7 +12,7 @@ import httpx
 from penstock.tests.compose.engine import Engine
 from penstock.tests.compose.images import HERE, ROOT
 from penstock.tests.compose.progress import Failed, run
-from penstock.tests.support.server import free_port
+from penstock.tests.support.ports import free_port
 
 _PROJECT = "penstock-test"
 _FILES = ("-f", str(ROOT / "docker-compose.yml"), "-f", str(HERE / "no-grafana.yml"))

@@ -21,7 +21,8 @@ from penstock.streams.storage.migrate import migrate
 from penstock.streams.storage.store import Store
 from penstock.tests.support.chstore import StoreServer
 from penstock.tests.support.kafka import Broker
-from penstock.tests.support.server import Server, free_port
+from penstock.tests.support.ports import free_port
+from penstock.tests.support.server import Server
 
 START_S = 60.0
 PENSTOCK = [sys.executable, "-m", "penstock"]

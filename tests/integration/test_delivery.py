@@ -25,7 +25,7 @@ from penstock.streams.delivery.sender import Sender
 from penstock.streams.delivery.signing import HEADER, InvalidSignature, verify
 from penstock.tests.support.certificates import make_certificates
 from penstock.tests.support.hook_server import HookServer, Reply
-from penstock.tests.support.server import free_port
+from penstock.tests.support.ports import free_port
 from penstock.tests.support.smtp_server import SmtpServer
 from penstock.tests.unit.streams.delivery.planned import (
     ALERT_URL,

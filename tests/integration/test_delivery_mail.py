@@ -21,7 +21,7 @@ from penstock.streams.delivery.errors import DeliveryDelayed, DeliveryRefused, R
 from penstock.streams.delivery.secret import Secrets
 from penstock.streams.delivery.sender import Sender
 from penstock.tests.support.certificates import make_certificates
-from penstock.tests.support.server import free_port
+from penstock.tests.support.ports import free_port
 from penstock.tests.support.smtp_server import SmtpServer
 from penstock.tests.unit.streams.delivery.planned import RECEIVERS, firing, notification
 

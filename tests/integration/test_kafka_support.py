@@ -13,10 +13,11 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 from penstock.schemas.kafka import parse_address
-from penstock.tests.support.kafka import Broker, Cluster, choose, unique, unused_ports
+from penstock.tests.support.kafka import Broker, Cluster, choose, unique
 from penstock.tests.support.kafka_container import IMAGE, images_present
 from penstock.tests.support.kafka_jars import RECIPE, check, checksums, install
 from penstock.tests.support.kafka_messages import create_topic, read_all, send, settings_of
+from penstock.tests.support.ports import free_port
 from penstock.tests.support.proxy import Proxy
 
 FIXTURE_TEST = """
@@ -138,7 +139,7 @@ def test_a_secure_broker_lets_in_who_has_the_password_and_the_authority(tmp_path
 
 @pytest.mark.slow
 def test_a_proxy_sits_between_clients_and_the_broker(tmp_path: Path) -> None:
-    (port,) = unused_ports(1)
+    port = free_port()
     with (
         Proxy("127.0.0.1", port) as proxy,
         Broker(tmp_path, port=port, advertised_port=proxy.port) as broker,
@@ -181,7 +182,7 @@ def test_the_given_broker_comes_first(tmp_path: Path, broker: Broker) -> None:
 
 
 def test_a_given_broker_must_answer(tmp_path: Path) -> None:
-    (port,) = unused_ports(1)
+    port = free_port()
     start_s = time.monotonic()
     environ = {"PENSTOCK_TEST_KAFKA": f"127.0.0.1:{port}"}
 

@@ -17,7 +17,7 @@ from penstock.streams.storage.store import Store
 from penstock.tests.integration.test_notifier import change, eventually
 from penstock.tests.support.chstore import StoreServer
 from penstock.tests.support.hook_server import HookServer
-from penstock.tests.support.server import free_port
+from penstock.tests.support.ports import free_port
 from penstock.tests.unit.streams.core.alerts.alerts_world import item
 
 pytestmark = pytest.mark.slow

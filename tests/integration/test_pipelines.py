@@ -22,8 +22,9 @@ import yaml
 from penstock import Emitter
 from penstock.streams.storage.store import Store
 from penstock.tests.support.gates import GateWorld, served
+from penstock.tests.support.ports import free_port
 from penstock.tests.support.rows import epoch_at
-from penstock.tests.support.server import Server, free_port
+from penstock.tests.support.server import Server
 from penstock.tests.support.store import opened_store
 
 ROOT = Path(__file__).parents[2]

@@ -15,7 +15,8 @@ import httpx
 import pytest
 from click.testing import CliRunner
 from penstock.cli import main
-from penstock.tests.support.server import Server, free_port
+from penstock.tests.support.ports import free_port
+from penstock.tests.support.server import Server
 
 pytestmark = pytest.mark.slow
 

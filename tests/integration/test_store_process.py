@@ -16,7 +16,7 @@ import pytest
 from penstock.schemas.errors import StoreError
 from penstock.streams.storage.store import Store
 from penstock.tests.support.chstore import StoreServer
-from penstock.tests.support.server import free_port
+from penstock.tests.support.ports import free_port
 
 # Each starts a server of its own.
 pytestmark = pytest.mark.slow

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from penstock.tests.support.server import free_port
+from penstock.tests.support.ports import free_port
 
 START_S = 60.0
 PENSTOCK = [sys.executable, "-m", "penstock"]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from penstock.tests.support.server import free_port
+from penstock.tests.support.ports import free_port
 
 START_S = 60.0
 _STOPPED_IN_ORDER = (0, -signal.SIGTERM)

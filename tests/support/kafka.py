@@ -18,7 +18,6 @@ from penstock.tests.support.kafka_brokers import Broker, Cluster, unique
 from penstock.tests.support.kafka_container import IMAGE, container, images_present
 from penstock.tests.support.kafka_jars import KafkaMissing
 from penstock.tests.support.kafka_node import await_brokers
-from penstock.tests.support.ports import unused_ports
 
 __all__ = [
     "Broker",
@@ -28,7 +27,6 @@ __all__ = [
     "choose",
     "kafka_broker",
     "unique",
-    "unused_ports",
 ]
 
 VARIABLE = "PENSTOCK_TEST_KAFKA"

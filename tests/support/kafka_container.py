@@ -15,7 +15,7 @@ from penstock.tests.support.kafka_node import (
     NodeSettings,
     await_brokers,
 )
-from penstock.tests.support.ports import unused_ports
+from penstock.tests.support.ports import free_port
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.docker_client import DockerClient
@@ -55,7 +55,7 @@ def container() -> Iterator[str]:
     if not images_present(testcontainers_config.ryuk_image):
         # Ryuk removes containers of a process that was killed; without it they stay until removed.
         testcontainers_config.ryuk_disabled = True
-    (port,) = unused_ports(1)
+    port = free_port()
     node = DockerContainer(IMAGE, env=_environment(port)).with_bind_ports(_INSIDE, port)
     with node:
         bootstrap = f"127.0.0.1:{port}"

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from penstock.tests.support.ports import unused_ports
+from penstock.tests.support.ports import free_port
 
 _CHUNK_BYTES = 65_536
 _STEPS_PER_S = 20  # of a slowed connection
@@ -51,7 +51,7 @@ class Proxy:
 
     def __init__(self, target_host: str, target_port: int) -> None:
         self._target = (target_host, target_port)
-        (self.port,) = unused_ports(1)
+        self.port = free_port()
         self.dropped = 0
         self._to_drop = 0
         self._rate_bytes_per_s = 0.0

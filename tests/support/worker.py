@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 from penstock.tests.support.openmetrics import families
-from penstock.tests.support.ports import unused_ports
+from penstock.tests.support.ports import free_port
 
 START_AGAIN = 75  # the exit code of a worker that a new start heals
 
@@ -38,7 +38,7 @@ class Worker:
         self.endings: list[int] = []
         self._folder = folder
         self._environment = environment
-        (self.port,) = unused_ports(1)
+        self.port = free_port()
         self._command = [*command, "--metrics-port", str(self.port)]
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()

@@ -21,8 +21,9 @@ from penstock.producers.transport import ServerAway
 from penstock.schemas.frames import FrameHeader, encode_frame, read_header
 from penstock.schemas.kafka import parse_address
 from penstock.schemas.topics import EVENTS
-from penstock.tests.support.kafka import Broker, KafkaMissing, unused_ports
+from penstock.tests.support.kafka import Broker, KafkaMissing
 from penstock.tests.support.kafka_messages import create_topic, settings_of
+from penstock.tests.support.ports import free_port
 from penstock.tests.support.proxy import Proxy
 
 R = TypeVar("R")
@@ -87,7 +88,7 @@ class Kafka:
     """A broker behind a proxy: clients of the emitter go through it, the test goes round it."""
 
     def __init__(self, folder: Path) -> None:
-        (port,) = unused_ports(1)
+        port = free_port()
         self.proxy = Proxy("127.0.0.1", port)
         self.broker = Broker(folder, port=port, advertised_port=self.proxy.port)
         self.url = f"kafka://{self.broker.bootstrap}"

@@ -14,12 +14,8 @@ from penstock import Emitter, EmitterSettings
 from penstock.producers.sender import Backoff
 from penstock.producers.settings import check_private, spool_folder
 from penstock.schemas.frames import read_header
+from penstock.tests.support.ports import free_port
 from penstock.tests.unit.producers.event_server import Answer, EventServer, event_server
-
-
-def free_port() -> int:
-    with event_server() as server:
-        return server.port
 
 
 def spooled_files(settings: EmitterSettings) -> list[Path]:

@@ -21,7 +21,7 @@ from penstock.schemas.errors import InvalidConfiguration
 from penstock.schemas.frames import FrameHeader, encode_frame, read_header
 from penstock.schemas.kafka import parse_address
 from penstock.schemas.topics import DEFAULT_PARTITIONS, home_of
-from penstock.tests.support.kafka import unused_ports
+from penstock.tests.support.ports import free_port
 from penstock.tests.unit.producers.event_server import EventServer
 
 SECURE = "kafka://me:top-hush@a:9092,b:9092?tls=true&sasl=SCRAM-SHA-512&ca=/etc/ca.pem"
@@ -42,7 +42,7 @@ def header(boot: str = "boot", home: int | None = None, count: int = 0) -> Frame
 
 def nobody() -> KafkaTransport:
     """To a port where nobody listens."""
-    return KafkaTransport(parse_address(f"127.0.0.1:{unused_ports(1)[0]}"), timeout_s=5.0)
+    return KafkaTransport(parse_address(f"127.0.0.1:{free_port()}"), timeout_s=5.0)
 
 
 class Partitioned:
@@ -148,7 +148,7 @@ class TestPasswords:
         capfd: pytest.CaptureFixture[str],
     ) -> None:
         """And what librdkafka has to say goes to our logger."""
-        (port,) = unused_ports(1)
+        port = free_port()
         hurried = replace(settings, close_timeout_s=4.0)
         with (
             caplog.at_level(logging.DEBUG),

@@ -35,7 +35,7 @@ from penstock.streams.kafka.brokers import TopicAdmin
 from penstock.streams.kafka.topics import Topics, ensure_topics
 from penstock.streams.storage.store import Store
 from penstock.tests.support.kafka import Broker
-from penstock.tests.support.ports import unused_ports
+from penstock.tests.support.ports import free_port
 from penstock.tests.support.store import opened_store
 
 
@@ -78,7 +78,7 @@ def test_a_store_without_schema_or_without_folder(tmp_path: Path) -> None:
 
 
 def test_a_server_that_is_away_is_one_line() -> None:
-    (port,) = unused_ports(1)
+    port = free_port()
     lines = check_store(Store(f"clickhouse://writer:pw@127.0.0.1:{port}/penstock"), Retention())
     assert [(line.what, line.state) for line in lines] == [("store", "fail")]
 
@@ -241,7 +241,7 @@ def test_kafka_from_nothing_to_what_is_wrong_with_it(broker: Broker, tmp_path: P
 
 def test_a_broker_that_is_away_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("penstock.streams.doctor.kafka.TIMEOUT_S", 1.0)
-    (port,) = unused_ports(1)
+    port = free_port()
     lines = check_kafka(parse_address(f"127.0.0.1:{port}"), None)
     assert [(line.what, line.state) for line in lines] == [("kafka", "fail")]
     assert "does it run there" in lines[0].todo

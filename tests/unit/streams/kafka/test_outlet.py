@@ -14,8 +14,9 @@ from penstock.schemas.errors import BrokerAway
 from penstock.schemas.kafka import KafkaAddress, parse_address
 from penstock.streams.kafka.messages import Outgoing
 from penstock.streams.kafka.outlet import KafkaOutlet, MessageRefused
-from penstock.tests.support.kafka import Broker, unused_ports
+from penstock.tests.support.kafka import Broker
 from penstock.tests.support.kafka_events import eventually
+from penstock.tests.support.ports import free_port
 
 pytestmark = pytest.mark.slow  # a broker starts once for all of them
 
@@ -110,7 +111,7 @@ def test_silent_broker(broker: Broker, outlet: KafkaOutlet) -> None:
 
 
 def test_no_broker() -> None:
-    (port,) = unused_ports(1)
+    port = free_port()
     outlet = KafkaOutlet(KafkaAddress((f"127.0.0.1:{port}",)), timeout_s=1.5)
     with pytest.raises(BrokerAway, match=f"127.0.0.1:{port}"):
         outlet.deliver([Outgoing(TOPIC, 0, b"", b"")])
@@ -156,7 +157,7 @@ def test_how_many_partitions_there_are(broker: Broker, outlet: KafkaOutlet) -> N
 
 
 def test_partitions_of_a_cluster_that_is_away() -> None:
-    (port,) = unused_ports(1)
+    port = free_port()
     outlet = KafkaOutlet(parse_address(f"127.0.0.1:{port}"), timeout_s=0.5)
     with pytest.raises(BrokerAway):
         outlet.partitions(TOPIC)

@@ -23,8 +23,9 @@ from penstock.streams.kafka.topics import (
     shards,
 )
 from penstock.streams.storage.store import Store
-from penstock.tests.support.kafka import Broker, unused_ports
+from penstock.tests.support.kafka import Broker
 from penstock.tests.support.kafka_events import eventually
+from penstock.tests.support.ports import free_port
 from penstock.tests.support.rows import at
 from penstock.tests.support.store import insert
 
@@ -182,7 +183,7 @@ def test_two_lives_with_one_number_are_told(store: Store) -> None:
 
 
 def test_a_broker_that_is_away_is_told() -> None:
-    (port,) = unused_ports(1)
+    port = free_port()
     admin = TopicAdmin(parse_address(f"127.0.0.1:{port}"), timeout_s=1)
     with pytest.raises(BrokerError, match=f"127.0.0.1:{port}.*does it run there") as caught:
         admin.describe(TOPICS)
