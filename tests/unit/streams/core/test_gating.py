@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from penstock.schemas.events import STATUSES
 from penstock.schemas.gates.absolute import AbsoluteGate
 from penstock.streams.core import metrics as m
@@ -128,3 +129,25 @@ def test_a_keeper_goes_on_from_its_stored_state_of_the_same_specification() -> N
     assert keeper_for(GATE, saved, Epoch(1, 0)).state is None
     changed = GATE.model_copy(update={"min_units": 7})
     assert keeper_for(changed, saved, Epoch()).state is None
+
+
+def test_a_record_tells_what_the_one_that_it_replaces_told() -> None:
+    """Rows of one event time replace each other: where coverage changed, or a shard was taken over."""
+    registry = SliceRegistry(10, 10)
+    number = registry.number(Slice("release", ("m", "1", "r2", "canary")))
+    keeper = GateKeeper(GATE)
+    cells = [(Span(1, at), cell(number, {m.key(m.REQUESTS): 10})) for at in (3, 4)]
+    told = [keeper.evaluate(cells[:1], registry, 9 * S, None, "unknown")]
+    first = keeper.take_record()
+    told.append(keeper.evaluate(cells[1:], registry, 9 * S, 1.0, "ok"))
+    second = keeper.take_record(first)
+    again = GateKeeper(GATE)
+    assert again.replay(second) == told
+    assert (again.state, again.verdict) == (keeper.state, told[-1])
+    assert again.replay(first)[-1].n == 20  # what is counted already is passed over
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "no", '{"start_us": 1, "evaluations": [{}]}'])
+def test_a_record_that_is_none(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011
+        GateKeeper(GATE).replay(text)

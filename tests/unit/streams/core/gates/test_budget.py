@@ -5,7 +5,11 @@ from typing import Any
 
 import pytest
 from penstock.schemas.gates.budget import BudgetGate
+from penstock.streams.core.gates.blocks import Block
 from penstock.streams.core.gates.budget import budget_verdict
+from penstock.streams.core.gates.canonical import canonical_json
+from penstock.streams.core.gates.interface import Context
+from penstock.streams.core.gates.replay import replayed
 from penstock.streams.core.gates.verdict import Verdict
 from penstock.streams.core.slo.burn import BurnStatus
 from penstock.streams.core.slo.status import ObjectiveStatus
@@ -53,6 +57,19 @@ def test_evidence_is_a_census_with_an_interval_of_the_burn_rate() -> None:
     assert detail["burn_1h_low"] < 0.4 < detail["burn_1h_high"]
     assert "60 % of the budget is left" in verdict.text
     assert verdict.n == 100_000
+
+
+def test_stored_statuses_give_the_same_verdicts_again() -> None:
+    statuses = [None, replace(STATUS, burns=(BURN,)), STATUS]
+    blocks = [
+        Block(at, None, None, canonical_json([] if one is None else [one.to_dict()]), Context(at))
+        for at, one in enumerate(statuses, 3600 * 10**6)
+    ]
+    found = list(replayed(SPEC, 0, blocks))
+    assert found == [
+        (block.end_us, budget_verdict(SPEC, one, block.end_us))
+        for block, one in zip(blocks, statuses, strict=True)
+    ]
 
 
 def test_without_a_status_there_is_no_data_until_the_deadline() -> None:
