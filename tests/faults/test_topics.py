@@ -39,7 +39,8 @@ def test_partitions_added(make_stack: MakeStack) -> None:
     time.sleep(stack.random.uniform(0.0, 2.0))
     _grow(stack, 12)
     stack.partitions = 12
-    stack.add_senders(2, Habits(stated=True))
+    # Some thirty boots, a third of which settles in the new ones.
+    stack.add_senders(3, Habits(boot_s=1.0, stated=True))
     time.sleep(8)
     stack.await_ready()
     stack.await_rows()
