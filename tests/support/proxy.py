@@ -197,13 +197,13 @@ class Proxy:
         while True:
             rate = self._rate_bytes_per_s
             chunk = await source.read(max(1, int(rate / _STEPS_PER_S)) if rate else _CHUNK_BYTES)
+            if rate:
+                await asyncio.sleep(len(chunk) / rate)
             await self._flowing.wait()
             if not chunk:
                 return
             sink.write(seen(chunk))
             await sink.drain()
-            if rate:
-                await asyncio.sleep(len(chunk) / rate)
 
 
 def _is_whole(answer: bytearray) -> bool:
