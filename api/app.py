@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import metadata
 from typing import Any
 
@@ -93,15 +93,13 @@ def build_app(
     backtests = gates_backtest.Backtests(
         store, verdicts, lambda: ingest.status().watermark_us, monotonic_s, is_stopping
     )
-    marked = releases.Releases(store, verdicts)
     reader = live.LiveReader(store, verdicts, ingest, wall_us)
     checks = health.Health(ingest, store, configuration.limits, version, parts)
     guarded: tuple[Guarded, ...] = (
         (events.routes(ingest, configuration.limits.max_body_mb), ("ingest",)),
         (windows_module.routes(store), ("read",)),
         (requests.routes(store, lambda: ingest.status().newest_event_us), ("read",)),
-        (releases.routes(marked), ("read",)),
-        (releases.good_routes(marked), ("gate", "read")),
+        *_release_routes(releases.Releases(store, verdicts)),
         (coverage.routes(store), ("read",)),
         *_gate_routes(store, ingest, waiting, wall_us),
         (gates_backtest.routes(backtests), ("gate", "read")),
@@ -114,12 +112,22 @@ def build_app(
         (_openapi_routes(app), SCOPES),
     )
     app.include_router(health.open_routes(checks))
-    for router, scopes in guarded:
-        app.include_router(router, dependencies=[Depends(guard.needs(*scopes))])
-    hooks = [Depends(pipelines.needs_by_url(guard, "gate", "read"))]
-    app.include_router(pipelines.hook_routes(waiting), dependencies=hooks)
+    _include(app, guard, guarded, pipelines.hook_routes(waiting))
     page.install(app)
     return app
+
+
+def _include(app: FastAPI, guard: Guard, guarded: Iterable[Guarded], hooks: APIRouter) -> None:
+    """Routes behind keys with any of their scopes; those of hooks may have theirs in the address."""
+    for router, scopes in guarded:
+        app.include_router(router, dependencies=[Depends(guard.needs(*scopes))])
+    by_url = Depends(pipelines.needs_by_url(guard, "gate", "read"))
+    app.include_router(hooks, dependencies=[by_url])
+
+
+def _release_routes(marked: releases.Releases) -> Iterator[Guarded]:
+    yield releases.routes(marked), ("read",)
+    yield releases.good_routes(marked), ("gate", "read")
 
 
 def _empty_app(version: str) -> FastAPI:

@@ -18,12 +18,12 @@ from ..api.config_versions import Versions
 from ..api.live_app import LiveApp
 from ..schemas.config import Configuration, load
 from ..schemas.kafka import parse_address
+from ..store.listening import is_loopback, listen
 from ..streams.config_feed import ConfigurationFeed
 from ..streams.core.configured import configured_counters
 from ..streams.embedded import wall_clock_us as clock_us
 from ..streams.kafka.produce import KafkaIngest, ProduceSettings
 from ..streams.storage.store import Store
-from .embedded import is_loopback, listen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

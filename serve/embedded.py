@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import os
 import signal
-import socket
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,8 +19,8 @@ from ..api.auth import Access
 from ..api.config_versions import Versions
 from ..api.live_app import LiveApp
 from ..schemas.config import Configuration, load
-from ..schemas.errors import InvalidConfiguration
 from ..schemas.ports import IngestPort, PipelineStatus, Receipt
+from ..store.listening import is_loopback, listen
 from ..streams.config_feed import ConfigurationFeed
 from ..streams.core.configured import configured_counters
 from ..streams.dead_letters.seal import Sealer, load_or_make_key
@@ -33,28 +31,6 @@ from ..streams.notify.live import LiveNotifier
 from ..streams.notify.notifier import check_secrets
 from ..streams.storage.migrate import migrate
 from ..streams.storage.store import RETRY_S, Store
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket.
-
-    Raises:
-        InvalidConfiguration: the address cannot be listened on.
-    """
-    try:
-        return socket.create_server((host, port), backlog=1024)
-    except OSError as error:
-        raise InvalidConfiguration(
-            f"cannot listen on {host}:{port} ({error.strerror}); choose another --host or --port"
-        ) from error
 
 
 class _Counted:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import socket
 import threading
@@ -14,6 +13,7 @@ from ..schemas.errors import InvalidConfiguration
 from .access import ReaderLimits
 from .app import Limits, StoreApp, build_app
 from .engine import Engine
+from .listening import is_loopback, listen
 from .users import Users, load_users, loopback_users
 
 _log = logging.getLogger("penstock.store")
@@ -21,14 +21,6 @@ _log = logging.getLogger("penstock.store")
 GRACE_S = 60
 # As a ClickHouse server: pools of clients expect an idle connection to last this long.
 KEEP_ALIVE_S = 30
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def users_for(host: str, path: Path | None) -> Users:
@@ -44,15 +36,6 @@ def users_for(host: str, path: Path | None) -> Users:
     raise InvalidConfiguration(
         f"{host} can be reached from the network: name users, passwords and roles with --users FILE"
     )
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        return socket.create_server((host, port), backlog=1024)
-    except OSError as error:
-        raise InvalidConfiguration(
-            f"cannot listen on {host}:{port} ({error.strerror}); choose another --host or --port"
-        ) from error
 
 
 class _Server(uvicorn.Server):
@@ -94,7 +77,7 @@ def serve(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     known = users_for(host, users)
-    listener = _listen(host, port)
+    listener = listen(host, port)
     engine = Engine(data / "store", reader_limits)
     app = build_app(engine, known, limits)
     bound = listener.getsockname()[1]
@@ -143,6 +126,6 @@ def serve_beside(folder: Path, host: str, port: int, users: Users) -> Beside:
         InvalidConfiguration: the port is taken.
         StoreError: the folder cannot be opened, or something else opened it first.
     """
-    listener = _listen(host, port)
+    listener = listen(host, port)
     engine = Engine(folder)
     return Beside(build_app(engine, users), engine, listener)

@@ -36,6 +36,8 @@ def differing(
 ) -> dict[int, str | None]:
     """Verdicts that are not, to the last byte, what their gate gives for what it counted.
 
+    Where it was evaluated several times at one event time, any of its answers may have been stored.
+
     Args:
         spec: the gate, as it was then.
         epoch: of the blocks.
